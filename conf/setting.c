@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "conf/setting.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "conf/name.h"
+#include "conf/value.h"
+
+#define VALUE_(symbol, number, name) { number, name },
+#define MAP_(map, property, table)                                                     \
+	static const struct cim_value map##_values[] = { table(VALUE_) };              \
+	static const struct cim_map map = {                                            \
+		property, map##_values, sizeof(map##_values) / sizeof(map##_values[0]) \
+	}
+
+MAP_(on_error, "OnGroupOrListError", SETTING_ON_ERROR);
+MAP_(unequal_groups, "UnequalGroupsAction", SETTING_UNEQUAL_GROUPS);
+MAP_(unequal_lists, "UnequalListsAction", SETTING_UNEQUAL_LISTS);
+MAP_(supplier, "TargetElementSupplier", SETTING_SUPPLIER);
+MAP_(thin, "ThinProvisioningPolicy", SETTING_THIN);
+MAP_(compression, "StorageCompressionPolicy", SETTING_COMPRESSION);
+MAP_(pairing, "Pairing", SETTING_PAIRING);
+MAP_(read_only, "ReadOnly", SETTING_READ_ONLY);
+MAP_(target_pool, "TargetElementResourcePool", SETTING_TARGET_POOL);
+MAP_(target_goal, "TargetElementGoal", SETTING_TARGET_GOAL);
+
+enum type { TYPE_BOOLEAN, TYPE_MAP, TYPE_UINT16, TYPE_UINT64, TYPE_INTERVAL, TYPE_FIXED };
+
+/* X(name, type, map, lowest value of the map that the property takes) */
+#define PROPERTIES(X)                                                 \
+	X(ConsistentPointInTime, TYPE_BOOLEAN, NULL, 0)               \
+	X(DesiredCopyMethodology, TYPE_MAP, &cim_copy_methodology, 1) \
+	X(Multihop, TYPE_UINT16, NULL, 0)                             \
+	X(OnGroupOrListError, TYPE_MAP, &on_error, 0)                 \
+	X(UnequalGroupsAction, TYPE_MAP, &unequal_groups, 0)          \
+	X(TargetElementSupplier, TYPE_MAP, &supplier, 0)              \
+	X(ThinProvisioningPolicy, TYPE_MAP, &thin, 0)                 \
+	X(Pairing, TYPE_MAP, &pairing, 0)                             \
+	X(FailedCopyStopsHostIO, TYPE_BOOLEAN, NULL, 0)               \
+	X(CopyRecoveryMode, TYPE_MAP, &cim_copy_recovery_mode, 0)     \
+	X(UnequalListsAction, TYPE_MAP, &unequal_lists, 0)            \
+	X(DeltaUpdateInterval, TYPE_INTERVAL, NULL, 0)                \
+	X(DeltaUpdateBlocks, TYPE_UINT64, NULL, 0)                    \
+	X(ReadOnly, TYPE_MAP, &read_only, 0)                          \
+	X(StorageCompressionPolicy, TYPE_MAP, &compression, 0)        \
+	X(TargetElementResourcePool, TYPE_MAP, &target_pool, 0)       \
+	X(TargetElementGoal, TYPE_MAP, &target_goal, 0)               \
+	X(RRCSoftwareCompressionEnabled, TYPE_BOOLEAN, NULL, 0)       \
+	X(RRCHardwareCompressionEnabled, TYPE_BOOLEAN, NULL, 0)       \
+	X(AutoDelete, TYPE_BOOLEAN, NULL, 0)                          \
+	X(TimeBeforeRemoval, TYPE_INTERVAL, NULL, 0)                  \
+	X(ConsistencyExempt, TYPE_BOOLEAN, NULL, 0)                   \
+	X(ConsistentAsyncCopy, TYPE_BOOLEAN, NULL, 0)                 \
+	X(DesiredRPO, TYPE_INTERVAL, NULL, 0)                         \
+	X(MaximumSkew, TYPE_FIXED, NULL, 0)                           \
+	X(CopyPriority, TYPE_MAP, &cim_copy_priority, 0)
+
+#define NAME_(name, type, map, lowest) #name,
+#define ROW_(name, type, map, lowest) { type, map, lowest },
+
+const char *const setting_names[SETTING_N_PROPERTIES] = { PROPERTIES(NAME_) };
+
+static const struct property {
+	enum type type;
+	const struct cim_map *map;
+	unsigned lowest;
+} properties[] = { PROPERTIES(ROW_) };
+_Static_assert(sizeof(properties) / sizeof(properties[0]) == SETTING_N_PROPERTIES,
+	       "one row for each name");
+
+const char *const setting_goal_names[] = { "ThinProvisioningPolicy", "ReadOnly" };
+const size_t setting_n_goal_names = sizeof(setting_goal_names) / sizeof(char *);
+
+/* CIM_SettingData's and CIM_ManagedElement's: known, but LunFS has no use for
+ * a value. */
+static const char *const inherited[] = {
+	"Caption",     "ChangeableType", "ComponentSetting", "ConfigurationName",
+	"Description", "ElementName",	 "Generation",	     "InstanceID",
+	"SoID",	       "SoOrgID",
+};
+
+int setting_find(const char *name)
+{
+	for (int i = 0; i < SETTING_N_PROPERTIES; i++)
+		if (!strcmp(setting_names[i], name))
+			return i;
+	return -1;
+}
+
+void setting_explain_unknown(const char *name, const char *const *names, size_t n_names,
+			     char *error, size_t error_size)
+{
+	for (size_t i = 0; i < sizeof(inherited) / sizeof(inherited[0]); i++)
+		if (!strcmp(inherited[i], name)) {
+			snprintf(error, error_size,
+				 "the inherited property %s cannot be set; leave it out",
+				 name);
+			return;
+		}
+	snprintf(error, error_size, "unknown property %s; %s", name_quote(name).s,
+		 name_hint(name, names, n_names).s);
+}
+
+/* The setting's own word for a value that the association's map, shared with
+ * it, names otherwise (CIM_ReplicationSettingData.DesiredCopyMethodology). */
+static const char *own_name(const struct cim_map *map, unsigned number)
+{
+	if (map == &cim_copy_methodology && number == CIM_METHODOLOGY_IMPLEMENTATION)
+		return "Instrumentation decides";
+	return cim_name(map, number);
+}
+
+static int parse_map(const struct cim_map *map, const char *value, unsigned *ret_number)
+{
+	for (size_t i = 0; i < map->n_values; i++)
+		if (cim_same_name(own_name(map, map->values[i].number), value)) {
+			*ret_number = map->values[i].number;
+			return 0;
+		}
+	return cim_parse(map, value, ret_number);
+}
+
+static int check_map(int index, const char *value, char *ret_value, char *error,
+		     size_t error_size)
+{
+	const struct property *p = &properties[index];
+	const char *names[16];
+	unsigned number = 0;
+	size_t n = 0;
+	int r = parse_map(p->map, value, &number);
+
+	if (!r && number >= p->lowest && *own_name(p->map, number)) {
+		snprintf(ret_value, SETTING_VALUE_SIZE, "%s", own_name(p->map, number));
+		return 0;
+	}
+	if (!r && number >= 32768) {
+		snprintf(error, error_size,
+			 "%s: %u is a vendor's value, which LunFS does not have; use a "
+			 "value of the standard",
+			 setting_names[index], number);
+		return -EOPNOTSUPP;
+	}
+	for (size_t i = 0; i < p->map->n_values && n < sizeof(names) / sizeof(*names);
+	     i++)
+		if (p->map->values[i].number >= p->lowest)
+			names[n++] = own_name(p->map, p->map->values[i].number);
+	snprintf(error, error_size, "%s: %s is not one of its values; %s",
+		 setting_names[index], name_quote(value).s, name_hint(value, names, n).s);
+	return -EINVAL;
+}
+
+static int two_digits(const char *s)
+{
+	return (s[0] - '0') * 10 + s[1] - '0';
+}
+
+/* A CIM interval, `ddddddddhhmmss.mmmmmm:000` (DSP0004 5.2.4). */
+static bool is_interval(const char *s)
+{
+	static const char form[] = "dddddddddddddd.dddddd:000";
+
+	for (size_t i = 0; i < sizeof(form); i++)
+		if (form[i] == 'd' ? !isdigit((unsigned char)s[i]) : s[i] != form[i])
+			return false;
+	return two_digits(s + 8) < 24 && two_digits(s + 10) < 60 &&
+	       two_digits(s + 12) < 60;
+}
+
+static int check_number(int index, const char *value, uint64_t limit, char *ret_value,
+			char *error, size_t error_size)
+{
+	uint64_t number;
+
+	if (value_number(value, &number) < 0 || number > limit) {
+		snprintf(error, error_size, "%s: %s is not a number from 0 to %" PRIu64,
+			 setting_names[index], name_quote(value).s, limit);
+		return -EINVAL;
+	}
+	snprintf(ret_value, SETTING_VALUE_SIZE, "%" PRIu64, number);
+	return 0;
+}
+
+int setting_check(int property, const char *value,
+		  char ret_value[static SETTING_VALUE_SIZE], char *error,
+		  size_t error_size)
+{
+	const char *name = setting_names[property];
+	bool flag;
+
+	switch (properties[property].type) {
+	case TYPE_MAP:
+		return check_map(property, value, ret_value, error, error_size);
+	case TYPE_UINT16:
+		return check_number(property, value, UINT16_MAX, ret_value, error,
+				    error_size);
+	case TYPE_UINT64:
+		return check_number(property, value, UINT64_MAX, ret_value, error,
+				    error_size);
+	case TYPE_BOOLEAN:
+		if (!value_bool(value, &flag)) {
+			snprintf(ret_value, SETTING_VALUE_SIZE, flag ? "true" : "false");
+			return 0;
+		}
+		snprintf(error, error_size, "%s: %s is neither true nor false", name,
+			 name_quote(value).s);
+		return -EINVAL;
+	case TYPE_INTERVAL:
+		if (is_interval(value)) {
+			snprintf(ret_value, SETTING_VALUE_SIZE, "%s", value);
+			return 0;
+		}
+		snprintf(error, error_size,
+			 "%s: %s is not a CIM interval; write ddddddddhhmmss.mmmmmm:000, "
+			 "five minutes are 00000000000500.000000:000",
+			 name, name_quote(value).s);
+		return -EINVAL;
+	case TYPE_FIXED:
+		break;
+	}
+	snprintf(error, error_size, "%s: the property is read-only; leave it out", name);
+	return -EINVAL;
+}

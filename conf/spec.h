@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef LUNFS_SPEC_H
+#define LUNFS_SPEC_H
+
+/*
+ * The text that is written to `spec`: the 16 parameters of
+ * CIM_ReplicationService.CreateGroupReplica, in one line or as INI (interface
+ * section 4, lunfs-spec(5)).  Parsing is pure: no object is looked up here.
+ * One table (spec.c) drives parsing, checking and the canonical text.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "conf/name.h"
+#include "conf/outcome.h"
+#include "conf/strbuf.h"
+
+struct spec {
+	char relationship_name[NAME_MAX_LEN + 1]; /* "" = NULL */
+	unsigned sync_type;                       /* enum cim_sync_type; required */
+	unsigned mode;                            /* enum cim_mode; 0 = NULL */
+	char source_group[NAME_MAX_LEN + 1];
+	char source_element[NAME_ELEMENT_MAX_LEN + 1];
+	char source_access_point[NAME_MAX_LEN + 1];
+	char target_group[NAME_MAX_LEN + 1];
+	uint64_t target_element_count; /* 0 = NULL */
+	char target_access_point[NAME_MAX_LEN + 1];
+	unsigned consistency; /* enum cim_consistency; 0 = NULL */
+	char setting[NAME_MAX_LEN + 1]; /* named [setting]; "" = NULL */
+	char *setting_properties;       /* the [ReplicationSettingData] section as
+					 * `Name=value` lines; NULL = none */
+	char *target_setting_goal;      /* the same for [TargetSettingGoal], or its
+					 * value in a one-line text */
+	char target_pool[NAME_MAX_LEN + 1];
+	unsigned wait_for_copy_state; /* enum cim_copy_state; 0 = NULL */
+};
+
+/*
+ * Parses one call.  0 with *spec filled (spec_done() frees what it owns), or
+ * -errno with the code and a sentence in *outcome that names the parameter,
+ * its value and the remedy; *spec is then empty.
+ *
+ * Checked here, in this order: the form of the text (a final newline; one line
+ * of two or more parameters, or INI whose last line is `[Run]`), unknown and
+ * repeated parameters (with the nearest valid name), each value against its
+ * value map and ranges (interface section 4: reserved 5, vendor and later
+ * values 1), the forms of names, and exclusions (SourceGroup/SourceElement
+ * exactly one, TargetGroup/TargetElementCount, …).  Values are checked before
+ * anything is called not supported: code 1 is given only to a text that has no
+ * code 5 in it.  What is valid but not built yet (the table in spec.c) is answered
+ * 1 with a sentence naming it.
+ */
+int spec_parse(const char *text, size_t len, struct spec *spec, struct outcome *outcome);
+
+void spec_done(struct spec *spec);
+
+/* The canonical INI text, which spec_parse() reads back to the same values. */
+void spec_format(const struct spec *spec, struct strbuf *b);
+
+/* The names of the parameters, in the order of the method's declaration. */
+extern const char *const spec_parameters[];
+extern const size_t spec_n_parameters;
+
+#endif

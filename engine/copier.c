@@ -1,0 +1,385 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+
+/*
+ * The background copy of one image: a cursor that walks over the chunk map and
+ * keeps up to COPIER_WINDOW fills under way.
+ *
+ * copier_step() does all that can be done now and returns; it is called when
+ * anything has changed: copy started, fill ended, source ready, buffer free,
+ * page of the map loaded, extents known.  One thread at a time steps; a call
+ * that comes meanwhile makes it step once more.
+ *
+ * Chunks that a reader's fill holds are passed over; a fill that lost its
+ * connection puts the cursor back.  At the end of the map, when nothing is
+ * under way and a chunk is still absent, the walk begins anew (uniform pages of
+ * the map are skipped in one step); when none is, a last checkpoint makes all
+ * durable and the owner is told.
+ *
+ * A thin source is asked which extents are mapped, up to ASK_BYTES ahead; what
+ * is unmapped reads as zeros for certain, and is set in the map without being
+ * read.
+ */
+
+#include "engine/image_int.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "conf/cleanup.h"
+#include "conf/timefmt.h"
+
+enum {
+	COPIER_WINDOW = 24,
+	MAP_PAGE_CHUNKS = 32768, /* chunks that one page of the map speaks of */
+};
+#define ASK_BYTES (UINT64_C(64) << 30)
+
+/* What the cursor stands before. */
+enum next {
+	NEXT_NOTHING, /* wait for something to happen */
+	NEXT_ON,      /* the cursor has moved: look again */
+	NEXT_FILL,
+	NEXT_LOAD,
+	NEXT_ASK,
+	NEXT_BUFFER,
+	NEXT_FINISH,
+};
+
+static void bufs_came(struct bufpool_waiter *waiter)
+{
+	struct image *img = (struct image *)((char *)waiter -
+					     offsetof(struct image, copier.bufs));
+
+	pthread_mutex_lock(&img->lock);
+	img->copier.no_buffer = false;
+	pthread_mutex_unlock(&img->lock);
+	copier_step(img);
+}
+
+void copier_init(struct image *img)
+{
+	img->copier.bufs = (struct bufpool_waiter){ .fn = bufs_came,
+						    .class = BUFPOOL_COPY,
+						    .size = FILL_BYTES };
+}
+
+/* The extent that a byte lies in; NULL if the answer does not speak of it. */
+static const struct bd_extent *extent_at(const struct copier *c, uint64_t offset)
+{
+	size_t low = 0, high = c->n_extents;
+
+	while (low < high) {
+		size_t mid = (low + high) / 2;
+		const struct bd_extent *e = &c->extents[mid];
+
+		if (offset < e->offset)
+			high = mid;
+		else if (offset >= e->offset + e->length)
+			low = mid + 1;
+		else
+			return e;
+	}
+	return NULL;
+}
+
+/* The number of whole chunks from the cursor on that lie in an unmapped
+ * extent, at most max. */
+static uint64_t unmapped_run(struct image *img, uint64_t max)
+{
+	struct copier *c = &img->copier;
+	uint64_t offset = c->cursor * img->chunk_size;
+	const struct bd_extent *e = extent_at(c, offset);
+	uint64_t end, n;
+
+	if (!e || e->mapped)
+		return 0;
+	end = e->offset + e->length;
+	n = end >= img->size ? max : (end - offset) / img->chunk_size;
+	/* Within one page of the map, which load_work() can bring. */
+	if (max > MAP_PAGE_CHUNKS - c->cursor % MAP_PAGE_CHUNKS)
+		max = MAP_PAGE_CHUNKS - c->cursor % MAP_PAGE_CHUNKS;
+	return n < max ? n : max;
+}
+
+static void asked(struct bd_req *req, int error)
+{
+	struct image *img = req->opaque;
+	struct copier *c = &img->copier;
+
+	pthread_mutex_lock(&img->lock);
+	c->asking = false;
+	c->n_extents = 0;
+	if (!error && req->n_extents) {
+		c->n_extents = req->n_extents;
+		c->known_end = c->extents[c->n_extents - 1].offset +
+			       c->extents[c->n_extents - 1].length;
+	} else if (error != -ENOTCONN) {
+		c->no_extents = true;
+	}
+	pthread_mutex_unlock(&img->lock);
+	if (error != -ENOTCONN)
+		copier_step(img);
+	image_unref(img);
+}
+
+static void ask(struct image *img, struct volume *source)
+{
+	struct copier *c = &img->copier;
+	uint64_t offset = c->cursor * img->chunk_size;
+	uint64_t len = img->size - offset;
+
+	image_ref(img);
+	c->ask = (struct bd_req){
+		.op = BD_EXTENTS,
+		.offset = offset,
+		.length = len < ASK_BYTES ? len : ASK_BYTES,
+		.extents = c->extents,
+		.done = asked,
+		.opaque = img,
+	};
+	volume_submit(source, &c->ask);
+}
+
+/* Whether the source has to be asked for extents before the cursor goes on. */
+static bool must_ask(struct image *img)
+{
+	struct copier *c = &img->copier;
+	struct bd_info info;
+
+	if (c->no_extents)
+		return false;
+	if (!c->extents) {
+		c->no_extents = !volume_get_info(img->source, &info) || !info.thin;
+		if (c->no_extents)
+			return false;
+		c->extents = calloc(BD_MAX_EXTENTS, sizeof(*c->extents));
+		if (!c->extents) {
+			c->no_extents = true;
+			return false;
+		}
+	}
+	return !extent_at(c, c->cursor * img->chunk_size);
+}
+
+/* The unmapped chunks under the cursor are there without being read. */
+static enum next skip_unmapped(struct image *img, uint64_t n)
+{
+	struct copier *c = &img->copier;
+	int r = chunkmap_set(img->map, c->cursor, n);
+
+	if (r == -EAGAIN)
+		return NEXT_LOAD;
+	if (r < 0)
+		return NEXT_NOTHING;
+	__atomic_add_fetch(&img->bytes_skipped, image_chunk_bytes(img, c->cursor, n),
+			   __ATOMIC_RELAXED);
+	__atomic_store_n(&img->last_progress_ms, (uint64_t)timefmt_now_ms(),
+			 __ATOMIC_RELAXED);
+	c->cursor += n;
+	return NEXT_ON;
+}
+
+static enum next at_the_end(struct image *img)
+{
+	struct copier *c = &img->copier;
+
+	if (!TAILQ_EMPTY(&img->fills))
+		return NEXT_NOTHING;
+	if (!image_is_complete(img)) {
+		c->cursor = 0;
+		return NEXT_ON;
+	}
+	c->finishing = true;
+	return NEXT_FINISH;
+}
+
+/* Looks at the cursor; image->lock is held.  NEXT_FILL: *ret_fill is made. */
+static enum next look_locked(struct image *img, struct fill **ret_fill)
+{
+	struct copier *c = &img->copier;
+	uint64_t n_chunks = chunkmap_n_chunks(img->map), free_run, skip;
+	bool set;
+	int64_t run;
+
+	if (!c->running || c->finishing || c->loading || c->asking || c->no_buffer ||
+	    !img->source)
+		return NEXT_NOTHING;
+	if (c->cursor >= n_chunks)
+		return at_the_end(img);
+	if (c->n_fills >= COPIER_WINDOW || !volume_is_ready(img->source))
+		return NEXT_NOTHING;
+	run = chunkmap_run(img->map, c->cursor, n_chunks - c->cursor, &set);
+	if (run < 0)
+		return NEXT_LOAD;
+	if (set) {
+		c->cursor += (uint64_t)run;
+		return NEXT_ON;
+	}
+	free_run = fill_free_run_locked(img, c->cursor, (uint64_t)run);
+	if (!free_run) {
+		c->cursor++;
+		return NEXT_ON;
+	}
+	if (must_ask(img)) {
+		c->asking = true;
+		return NEXT_ASK;
+	}
+	skip = unmapped_run(img, free_run);
+	if (skip)
+		return skip_unmapped(img, skip);
+	if (free_run > FILL_BYTES / img->chunk_size)
+		free_run = FILL_BYTES / img->chunk_size;
+	*ret_fill = fill_new_locked(img, c->cursor, free_run, false);
+	if (!*ret_fill)
+		return NEXT_NOTHING;
+	(*ret_fill)->buf = bufpool_get(img->all->bufs, BUFPOOL_COPY,
+				       fill_bytes(*ret_fill));
+	c->cursor += free_run;
+	if ((*ret_fill)->buf)
+		return NEXT_FILL;
+	c->no_buffer = true;
+	return NEXT_BUFFER;
+}
+
+static void load_work(struct work *work)
+{
+	struct image *img = (struct image *)((char *)work -
+					     offsetof(struct image, copier.load));
+	struct copier *c = &img->copier;
+	uint64_t cursor, n;
+	int r;
+
+	pthread_mutex_lock(&img->lock);
+	cursor = c->cursor;
+	n = chunkmap_n_chunks(img->map) - cursor;
+	pthread_mutex_unlock(&img->lock);
+	r = chunkmap_load(img->map, cursor, n < MAP_PAGE_CHUNKS ? n : MAP_PAGE_CHUNKS);
+	pthread_mutex_lock(&img->lock);
+	c->loading = false;
+	pthread_mutex_unlock(&img->lock);
+	if (r < 0)
+		image_report_broken(img, r, "pool %s: cannot read the chunk map: %s",
+				    pool_name(img->pool), strerror(-r));
+	copier_step(img);
+	image_unref(img);
+}
+
+static void finish_work(struct work *work)
+{
+	struct image *img = (struct image *)((char *)work -
+					     offsetof(struct image, copier.finish));
+	int r = image_checkpoint(img);
+
+	image_refresh_allocated(img);
+	if (r < 0)
+		image_report_broken(img, r, "pool %s: cannot sync the image: %s",
+				    pool_name(img->pool), strerror(-r));
+	else
+		image_report_complete(img);
+	image_unref(img);
+}
+
+static void to_worker(struct image *img, struct work *work, void (*fn)(struct work *))
+{
+	image_ref(img);
+	work->fn = fn;
+	workers_submit(img->all->workers, work);
+}
+
+/* One thing that can be done now; false when there is none. */
+static bool step_once(struct image *img)
+{
+	struct copier *c = &img->copier;
+	struct volume *source = NULL;
+	struct fill *f = NULL;
+	enum next next;
+
+	pthread_mutex_lock(&img->lock);
+	do
+		next = look_locked(img, &f);
+	while (next == NEXT_ON);
+	if (next == NEXT_LOAD)
+		c->loading = true;
+	if (next == NEXT_ASK) {
+		source = img->source;
+		volume_ref(source);
+	}
+	pthread_mutex_unlock(&img->lock);
+
+	switch (next) {
+	case NEXT_FILL:
+		fill_start(f);
+		return true;
+	case NEXT_LOAD:
+		to_worker(img, &c->load, load_work);
+		return false;
+	case NEXT_ASK:
+		ask(img, source);
+		volume_unref(source);
+		return false;
+	case NEXT_BUFFER:
+		fill_abandon(f);
+		bufpool_wait(img->all->bufs, &c->bufs);
+		return false;
+	case NEXT_FINISH:
+		to_worker(img, &c->finish, finish_work);
+		return false;
+	case NEXT_NOTHING:
+	case NEXT_ON:
+		break;
+	}
+	return false;
+}
+
+static bool begin_stepping(struct image *img)
+{
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&img->lock);
+	struct copier *c = &img->copier;
+
+	c->again = c->stepping;
+	if (c->stepping)
+		return false;
+	c->stepping = true;
+	return true;
+}
+
+/* False: something happened meanwhile, the stepper goes on. */
+static bool end_stepping(struct image *img)
+{
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&img->lock);
+	struct copier *c = &img->copier;
+
+	if (c->again) {
+		c->again = false;
+		return false;
+	}
+	c->stepping = false;
+	return true;
+}
+
+void copier_step(struct image *img)
+{
+	image_ref(img);
+	if (begin_stepping(img))
+		do
+			while (step_once(img))
+				;
+		while (!end_stepping(img));
+	image_unref(img);
+}
+
+void image_start_copy(struct image *img)
+{
+	pthread_mutex_lock(&img->lock);
+	img->copier.running = img->source && img->watched;
+	pthread_mutex_unlock(&img->lock);
+	copier_step(img);
+}
+
+void image_pause_copy(struct image *img)
+{
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&img->lock);
+
+	img->copier.running = false;
+}

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+
+/* Open files of elements' data: what the kernel's requests go through. */
+
+#include "engine/model.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "conf/cleanup.h"
+
+/* Opens the files of a complete image that nobody had open. */
+static int open_complete(struct engine *e, uint64_t id)
+{
+	struct image_params params;
+	struct image *image = NULL;
+	struct pool *pool;
+	struct element *el;
+	int r;
+
+	engine_lock(e);
+	el = object_by_id(e, ENGINE_ELEMENT, id);
+	if (!el || el->image || !el->complete || !el->pool || !e->workers) {
+		engine_unlock(e);
+		return 0;
+	}
+	params = (struct image_params){ .id = id,
+					.size = el->size,
+					.generation = el->generation,
+					.complete = true };
+	pool = el->pool->pool;
+	engine_unlock(e);
+
+	r = image_open(&e->readops, pool, &params, &image);
+	if (r < 0)
+		return r;
+	engine_lock(e);
+	el = object_by_id(e, ENGINE_ELEMENT, id);
+	if (el && !el->image)
+		el->image = move_ptr(image);
+	engine_unlock(e);
+	image_unref(image);
+	return 0;
+}
+
+int engine_data_open(struct engine *e, uint64_t element, bool write, pid_t pid,
+		     struct engine_handle **ret_handle)
+{
+	struct engine_handle *h;
+	struct element *el;
+	int r;
+
+	if (write)
+		return -EROFS;
+	r = open_complete(e, element);
+	if (r < 0)
+		return r;
+	h = calloc(1, sizeof(*h));
+	if (!h)
+		return -ENOMEM;
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&e->lock);
+	el = object_by_id(e, ENGINE_ELEMENT, element);
+	if (!el || (!el->image && !el->volume)) {
+		free(h);
+		return el ? -EIO : -ENOENT;
+	}
+	h->engine = e;
+	h->element = el;
+	h->pid = pid;
+	h->io_timeout_ms = el->io_timeout_ms;
+	if (el->image) {
+		h->image = el->image;
+		image_ref(h->image);
+	} else {
+		h->volume = el->volume;
+		volume_ref(h->volume);
+	}
+	TAILQ_INSERT_TAIL(&el->handles, h, link);
+	el->n_handles++;
+	e->n_handles++;
+	*ret_handle = h;
+	return 0;
+}
+
+void engine_data_close(struct engine_handle *h)
+{
+	struct engine *e = h->engine;
+	struct image *idle = NULL;
+	struct element *el;
+
+	engine_lock(e);
+	el = h->element;
+	if (el) {
+		TAILQ_REMOVE(&el->handles, h, link);
+		e->n_handles--;
+		if (!--el->n_handles && el->complete && el->image) {
+			el->allocated = image_allocated(el->image);
+			idle = move_ptr(el->image);
+		}
+	}
+	engine_unlock(e);
+	image_unref(idle);
+	image_unref(h->image);
+	volume_unref(h->volume);
+	free(h);
+}
+
+struct open_list {
+	struct strbuf *b;
+	unsigned n;
+};
+
+static void add_open(void *thing, void *opaque)
+{
+	const struct element *el = thing;
+	struct open_list *list = opaque;
+	char text[160];
+
+	if (!el->n_handles)
+		return;
+	element_describe_handles(el, text, sizeof(text));
+	strbuf_addf(list->b, "%s\n", text);
+	list->n++;
+}
+
+unsigned engine_open_handles(struct engine *e, struct strbuf *b)
+{
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&e->lock);
+	struct open_list list = { b, 0 };
+
+	if (e->n_handles)
+		index_each(&e->by_id[ENGINE_ELEMENT], add_open, &list);
+	return list.n;
+}
+
+ssize_t engine_data_try_read(struct engine_handle *h, void *buf, size_t len,
+			     uint64_t offset)
+{
+	return h->image ? image_try_read(h->image, buf, len, offset) : -EAGAIN;
+}
+
+void engine_data_read(struct engine_read *read)
+{
+	struct engine_handle *h = read->handle;
+
+	if (h->image)
+		image_read(h->image, read, h->io_timeout_ms);
+	else
+		volume_read(h->volume, read, h->io_timeout_ms);
+}
+
+int64_t engine_data_seek(struct engine_handle *h, uint64_t offset, int whence)
+{
+	struct bd_info info;
+
+	if (h->image)
+		return image_seek(h->image, offset, whence);
+	if (!volume_get_info(h->volume, &info) || offset >= info.size)
+		return -ENXIO;
+	return (int64_t)(whence == SEEK_DATA ? offset : info.size);
+}

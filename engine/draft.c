@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+
+/*
+ * The one door for CopyState and JobState: a draft of a relationship's states is
+ * checked against the table of transitions, written to the store, then to the
+ * objects, then told.
+ */
+
+#include "engine/model.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "conf/cleanup.h"
+#include "conf/log.h"
+#include "conf/timefmt.h"
+
+/* From, to, who makes it. */
+static const struct {
+	unsigned from, to;
+	const char *who;
+} transitions[] = {
+	{ CIM_COPY_INITIALIZED, CIM_COPY_UNSYNCHRONIZED, "Activate" },
+	{ CIM_COPY_INACTIVE, CIM_COPY_UNSYNCHRONIZED, "Activate" },
+	{ CIM_COPY_PREPARED, CIM_COPY_UNSYNCHRONIZED, "Activate" },
+	{ CIM_COPY_INITIALIZED, CIM_COPY_BROKEN, "a member that broke" },
+	{ CIM_COPY_INACTIVE, CIM_COPY_BROKEN, "a member that broke" },
+	{ CIM_COPY_PREPARED, CIM_COPY_BROKEN, "a member that broke" },
+	{ CIM_COPY_UNSYNCHRONIZED, CIM_COPY_SYNCHRONIZED, "the copier" },
+	{ CIM_COPY_UNSYNCHRONIZED, CIM_COPY_SUSPENDED, "job Suspend" },
+	{ CIM_COPY_UNSYNCHRONIZED, CIM_COPY_ABORTED, "job Terminate, Kill" },
+	{ CIM_COPY_UNSYNCHRONIZED, CIM_COPY_BROKEN, "device, pool, map" },
+	{ CIM_COPY_SUSPENDED, CIM_COPY_UNSYNCHRONIZED, "job Start" },
+	{ CIM_COPY_SUSPENDED, CIM_COPY_SYNCHRONIZED, "the last fetch of a reader" },
+	{ CIM_COPY_SUSPENDED, CIM_COPY_ABORTED, "job Terminate, Kill" },
+	{ CIM_COPY_SUSPENDED, CIM_COPY_BROKEN, "device, pool, map" },
+	{ CIM_COPY_SYNCHRONIZED, CIM_COPY_BROKEN, "a member that broke" },
+	{ CIM_COPY_ABORTED, CIM_COPY_BROKEN, "a member that broke" },
+};
+
+static bool may_go(unsigned from, unsigned to)
+{
+	for (size_t i = 0; i < sizeof(transitions) / sizeof(transitions[0]); i++)
+		if (transitions[i].from == from && transitions[i].to == to)
+			return true;
+	return from == to;
+}
+
+int draft_begin(struct draft *d, struct relationship *rel)
+{
+	*d = (struct draft){ .rel = rel, .row = rel->row };
+	d->pairs = calloc(rel->n_pairs ? rel->n_pairs : 1, sizeof(*d->pairs));
+	if (!d->pairs)
+		return -ENOMEM;
+	for (size_t i = 0; i < rel->n_pairs; i++)
+		d->pairs[i] = (struct pair_draft){
+			.copy_state = rel->pairs[i]->copy_state,
+			.progress_status = rel->pairs[i]->progress_status,
+			.when_synced = rel->pairs[i]->when_synced,
+		};
+	return 0;
+}
+
+void draft_drop(struct draft *d)
+{
+	free(d->pairs);
+	d->pairs = NULL;
+}
+
+void relation_set_instant(struct draft *d, int64_t now_ms)
+{
+	bool consistent = d->row.consistency_state != CIM_CONSISTENCY_STATE_INCONSISTENT;
+
+	d->row.when_activated = now_ms;
+	/* A copy of what others write meanwhile is of no instant. */
+	d->row.when_synced = consistent ? now_ms : 0;
+	for (size_t i = 0; i < d->rel->n_pairs; i++) {
+		d->pairs[i].copy_state = CIM_COPY_UNSYNCHRONIZED;
+		d->pairs[i].progress_status = CIM_PROGRESS_SYNCHRONIZING;
+		d->pairs[i].when_synced = d->row.when_synced;
+	}
+}
+
+static bool is_allowed(const struct draft *d)
+{
+	for (size_t i = 0; i < d->rel->n_pairs; i++)
+		if (!may_go(d->rel->pairs[i]->copy_state, d->pairs[i].copy_state)) {
+			log_error("%s: pair %zu: no transition from %s to %s",
+				  d->rel->row.name, i + 1,
+				  cim_name(&cim_copy_state, d->rel->pairs[i]->copy_state),
+				  cim_name(&cim_copy_state, d->pairs[i].copy_state));
+			return false;
+		}
+	return true;
+}
+
+static bool pair_differs(const struct pair *p, const struct pair_draft *d)
+{
+	return p->copy_state != d->copy_state ||
+	       p->progress_status != d->progress_status ||
+	       p->when_synced != d->when_synced || d->error || d->complete;
+}
+
+/* The fields of a job that end with it. */
+static void end_job(const struct relationship *rel, struct store_job *row)
+{
+	struct image_progress progress;
+
+	relation_progress(rel, &progress);
+	row->elapsed_ms = row->last_state_change - row->start_time;
+	row->bytes_total = progress.bytes_total;
+	row->bytes_copied = progress.bytes_copied;
+	row->bytes_skipped = progress.bytes_skipped;
+}
+
+static bool is_end(unsigned job_state)
+{
+	return job_state >= CIM_JOB_COMPLETED && job_state <= CIM_JOB_EXCEPTION;
+}
+
+static void draft_job(const struct draft *d, struct store_job *row)
+{
+	job_row(d->rel->job, row);
+	row->state = d->job_state;
+	row->last_state_change = timefmt_now_ms();
+	row->error_code = d->job_error_code;
+	row->error_description = d->job_error ? d->job_error : "";
+	if (is_end(d->job_state))
+		end_job(d->rel, row);
+}
+
+static void store_pairs(struct engine *e, const struct draft *d)
+{
+	for (size_t i = 0; i < d->rel->n_pairs; i++) {
+		struct pair *p = d->rel->pairs[i];
+		struct image_progress progress;
+		struct store_element el;
+
+		if (!pair_differs(p, &d->pairs[i]))
+			continue;
+		pair_progress(p, &progress);
+		store_pair_update(e->store,
+				  &(struct store_pair){
+					  .id = p->obj.id,
+					  .relationship_id = d->rel->row.id,
+					  .n = p->n,
+					  .source_id = p->source->obj.id,
+					  .target_id = p->target->obj.id,
+					  .copy_state = d->pairs[i].copy_state,
+					  .progress_status = d->pairs[i].progress_status,
+					  .when_synced = d->pairs[i].when_synced,
+					  .bytes_copied = progress.bytes_copied,
+					  .bytes_skipped = progress.bytes_skipped,
+					  .error = d->pairs[i].error ? d->pairs[i].error :
+								       p->error,
+				  });
+		if (d->pairs[i].complete) {
+			element_row(p->target, &el);
+			el.complete = true;
+			store_element_update(e->store, &el);
+		}
+	}
+}
+
+static void apply_pair(struct pair *p, const struct pair_draft *d)
+{
+	p->copy_state = d->copy_state;
+	p->progress_status = d->progress_status;
+	p->when_synced = d->when_synced;
+	if (d->error)
+		snprintf(p->error, sizeof(p->error), "%s", d->error);
+	if (d->complete)
+		p->target->complete = true;
+}
+
+static void apply_job(struct job *j, const struct store_job *row)
+{
+	char *text = strdup(row->error_description);
+
+	j->state = row->state;
+	j->last_state_change = row->last_state_change;
+	j->elapsed_ms = row->elapsed_ms;
+	j->error_code = row->error_code;
+	j->bytes_total = row->bytes_total;
+	j->bytes_copied = row->bytes_copied;
+	j->bytes_skipped = row->bytes_skipped;
+	if (text) {
+		free(j->error_description);
+		j->error_description = text;
+	}
+}
+
+static void tell_pairs(struct engine *e, const struct draft *d, const bool *changed)
+{
+	for (size_t i = 0; i < d->rel->n_pairs; i++) {
+		struct pair *p = d->rel->pairs[i];
+
+		if (!changed[i])
+			continue;
+		engine_event(e, ENGINE_EVENT_CHANGED, ENGINE_PAIR, p->obj.id,
+			     FILE_BIT(PAIR_COPY_STATE) | FILE_BIT(PAIR_PROGRESS_STATUS) |
+				     FILE_BIT(PAIR_PERCENT_SYNCED) |
+				     FILE_BIT(PAIR_SYNC_STATE) |
+				     FILE_BIT(PAIR_WHEN_SYNCED) | FILE_BIT(PAIR_ERROR));
+		if (d->pairs[i].complete)
+			engine_event(e, ENGINE_EVENT_CHANGED, ENGINE_ELEMENT,
+				     p->target->obj.id, FILE_BIT(ELEMENT_BACKING));
+	}
+}
+
+static uint64_t changed_times(const struct store_relationship *a,
+			      const struct store_relationship *b)
+{
+	uint64_t files = 0;
+
+#define DIFFERS_(field, file)                                                    \
+	if (a->field != b->field)                                                \
+		files |= FILE_BIT(file);
+	DIFFERS_(when_established, GROUP_WHEN_ESTABLISHED)
+	DIFFERS_(when_synced, GROUP_WHEN_SYNCED)
+	DIFFERS_(when_synchronized, GROUP_WHEN_SYNCHRONIZED)
+	DIFFERS_(when_activated, GROUP_WHEN_ACTIVATED)
+	DIFFERS_(when_deactivated, GROUP_WHEN_DEACTIVATED)
+	DIFFERS_(when_suspended, GROUP_WHEN_SUSPENDED)
+	DIFFERS_(consistency_state, GROUP_CONSISTENCY_STATE)
+#undef DIFFERS_
+	return files;
+}
+
+int draft_commit(struct engine *e, struct draft *d)
+{
+	struct relationship *rel = d->rel;
+	CLEANUP_FREE bool *changed = calloc(rel->n_pairs + 1, sizeof(*changed));
+	bool with_job = d->job_state && rel->job;
+	struct store_job job;
+	uint64_t files;
+	int r;
+
+	if (!changed || !is_allowed(d)) {
+		draft_drop(d);
+		return changed ? -EINVAL : -ENOMEM;
+	}
+	store_begin(e->store);
+	store_relationship_update(e->store, &d->row);
+	store_pairs(e, d);
+	if (with_job) {
+		draft_job(d, &job);
+		store_job_update(e->store, &job);
+	}
+	r = store_commit(e->store);
+	if (r < 0) {
+		draft_drop(d);
+		return r;
+	}
+	files = changed_times(&rel->row, &d->row);
+	engine_lock(e);
+	rel->row = d->row;
+	relation_describe_consistency(rel);
+	for (size_t i = 0; i < rel->n_pairs; i++) {
+		changed[i] = pair_differs(rel->pairs[i], &d->pairs[i]);
+		apply_pair(rel->pairs[i], &d->pairs[i]);
+	}
+	if (with_job)
+		apply_job(rel->job, &job);
+	engine_unlock(e);
+	tell_pairs(e, d, changed);
+	if (with_job)
+		engine_event(e, ENGINE_EVENT_CHANGED, ENGINE_JOB, rel->job->obj.id,
+			     FILE_BIT(JOB_STATE) | FILE_BIT(JOB_PERCENT_COMPLETE) |
+				     FILE_BIT(JOB_OPERATIONAL_STATUS) |
+				     FILE_BIT(JOB_ERROR_CODE) |
+				     FILE_BIT(JOB_ERROR_DESCRIPTION) |
+				     FILE_BIT(JOB_TIME_OF_LAST_STATE_CHANGE) |
+				     FILE_BIT(JOB_TIME_BEFORE_REMOVAL));
+	draft_drop(d);
+	relation_tell(e, rel, files);
+	replica_check_waiter(e, rel);
+	return 0;
+}

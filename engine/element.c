@@ -1,0 +1,470 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+
+/*
+ * Elements: their devices, their identity, and what is written to their files.
+ *
+ * News of a device come in two steps.  On its own thread: the volume is kicked
+ * (waiting requests go on at once), and a message is posted, one at a time an
+ * element.  On the engine's thread: what the device says is copied into the
+ * element, made durable where it is identity, and told.
+ *
+ * Identity (invariant I6).  The first login of an element records size, serial
+ * number and WWN; each later login must bring the same, or the device is
+ * refused.  Only where nothing depends on it (no group has it as a member, no
+ * relationship, no open handle) is another identity taken as the new one.
+ */
+
+#include "engine/model.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "conf/cleanup.h"
+#include "conf/log.h"
+#include "conf/timefmt.h"
+
+struct element_message {
+	struct message m;
+	struct element *element;
+};
+
+static char *copy_text(const char *text)
+{
+	return strdup(text ? text : "");
+}
+
+struct element *element_new(struct engine *e, const struct store_element *row)
+{
+	struct element *el = calloc(1, sizeof(*el));
+
+	if (!el)
+		return NULL;
+	el->obj.class = ENGINE_ELEMENT;
+	el->obj.id = row->id;
+	strcpy(el->obj.name, row->name);
+	el->engine = e;
+	el->origin = row->origin;
+	el->url = copy_text(row->url);
+	el->access_point = strdup("");
+	el->exclusive = row->exclusive;
+	el->pr_key = row->pr_key;
+	el->io_timeout_ms = e->config->daemon.io_timeout_ms;
+	el->created_ms = row->created;
+	el->modified_ms = row->modified;
+	el->size = row->size;
+	el->block_size = row->block_size;
+	snprintf(el->serial, sizeof(el->serial), "%s", row->serial ? row->serial : "");
+	snprintf(el->wwn, sizeof(el->wwn), "%s", row->wwn ? row->wwn : "");
+	el->generation = row->generation;
+	el->complete = row->complete;
+	if (row->pool && *row->pool)
+		el->pool = object_by_name(e, ENGINE_POOL, row->pool);
+	TAILQ_INIT(&el->handles);
+	TAILQ_INIT(&el->source_of);
+	if (!el->url || !el->access_point) {
+		element_free(el);
+		return NULL;
+	}
+	return el;
+}
+
+void element_free(void *element)
+{
+	struct element *el = element;
+
+	free(el->url);
+	free(el->access_point);
+	free(el);
+}
+
+void element_row(const struct element *el, struct store_element *row)
+{
+	*row = (struct store_element){
+		.id = el->obj.id,
+		.origin = el->origin,
+		.url = el->url,
+		.exclusive = el->exclusive,
+		.pr_key = el->pr_key,
+		.size = el->size,
+		.block_size = el->block_size,
+		.serial = el->serial,
+		.wwn = el->wwn,
+		.pool = el->pool ? el->pool->obj.name : "",
+		.generation = el->generation,
+		.complete = el->complete,
+		.created = el->created_ms,
+		.modified = el->modified_ms,
+	};
+	memcpy(row->name, el->obj.name, sizeof(row->name));
+}
+
+int element_save(struct element *el)
+{
+	struct engine *e = el->engine;
+	struct store_element row;
+
+	element_row(el, &row);
+	store_begin(e->store);
+	store_element_update(e->store, &row);
+	return store_commit(e->store);
+}
+
+uint64_t element_new_key(void)
+{
+	uint64_t key = 0;
+
+	while (!key)
+		if (getrandom(&key, sizeof(key), 0) != sizeof(key))
+			key = 0;
+	return key;
+}
+
+bool element_in_relationship(const struct element *el)
+{
+	return el->n_source || el->target_of;
+}
+
+/* ---- identity -------------------------------------------------------------- */
+
+static bool same_identity(const struct element *el, const struct bd_info *info)
+{
+	return el->size == info->size && !strcmp(el->serial, info->serial) &&
+	       !strcmp(el->wwn, info->wwn);
+}
+
+static void describe_change(const struct element *el, const struct bd_info *info,
+			    char *error, size_t size)
+{
+	if (el->size != info->size)
+		snprintf(error, size,
+			 "%s: its size is %" PRIu64 " bytes and was %" PRIu64
+			 ": another LUN, or resized; nothing is read or written",
+			 el->obj.name, info->size, el->size);
+	else if (strcmp(el->serial, info->serial))
+		snprintf(error, size,
+			 "%s: its serial number is \"%.60s\" and was \"%.60s\": another "
+			 "LUN; nothing is read or written",
+			 el->obj.name, info->serial, el->serial);
+	else
+		snprintf(error, size,
+			 "%s: its WWN is \"%.80s\" and was \"%.80s\": another LUN; "
+			 "nothing is read or written",
+			 el->obj.name, info->wwn, el->wwn);
+}
+
+/* On the device's thread, before it is ready. */
+static int identify(void *opaque, const struct bd_info *info, char *error, size_t size)
+{
+	struct element *el = opaque;
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&el->engine->lock);
+
+	if (*el->error) {
+		snprintf(error, size, "%s", el->error);
+		return -EPERM;
+	}
+	if (!el->size || same_identity(el, info))
+		return 0;
+	/* An image was recorded with its size only. */
+	if (el->origin == STORE_ORIGIN_REPLICA && el->size == info->size)
+		return 0;
+	if (!el->n_members && !element_in_relationship(el) && !el->n_handles)
+		return 0;
+	describe_change(el, info, error, size);
+	return -ESTALE;
+}
+
+/* ---- news of the device ------------------------------------------------------ */
+
+/* The files that a difference between two looks at a device touches. */
+static uint64_t changed_files(const struct element *el, const struct bd_info *info,
+			      const struct bd_status *status)
+{
+	uint64_t files = 0;
+
+	if (el->status.state != status->state ||
+	    strcmp(el->status.error, status->error))
+		files |= FILE_BIT(ELEMENT_OPERATIONAL_STATUS) | FILE_BIT(ELEMENT_ERROR);
+	if (el->status.reserved != status->reserved)
+		files |= FILE_BIT(ELEMENT_ACCESS);
+	if (info && (!el->have_info || memcmp(&el->info, info, sizeof(*info))))
+		files |= FILE_BIT(ELEMENT_SIZE) | FILE_BIT(ELEMENT_BLOCK_SIZE) |
+			 FILE_BIT(ELEMENT_VENDOR) | FILE_BIT(ELEMENT_PRODUCT) |
+			 FILE_BIT(ELEMENT_REVISION) | FILE_BIT(ELEMENT_SERIAL) |
+			 FILE_BIT(ELEMENT_WWN) | FILE_BIT(ELEMENT_THIN);
+	return files;
+}
+
+/* Records the identity, durably; lock not held. */
+static void record_identity(struct element *el, const struct bd_info *info)
+{
+	int r;
+
+	if (same_identity(el, info) && el->block_size == info->block_size)
+		return;
+	engine_lock(el->engine);
+	el->size = info->size;
+	el->block_size = info->block_size;
+	memcpy(el->serial, info->serial, sizeof(el->serial));
+	memcpy(el->wwn, info->wwn, sizeof(el->wwn));
+	engine_unlock(el->engine);
+	r = element_save(el);
+	if (r < 0)
+		log_error("%s: cannot record its identity: %s", el->obj.name,
+			  strerror(-r));
+}
+
+static void take_news(struct engine *e, struct message *m)
+{
+	struct element *el = ((struct element_message *)m)->element;
+	struct bd_status status;
+	struct bd_info info;
+	bool known, new_size;
+	uint64_t files;
+
+	free(m);
+	__atomic_store_n(&el->status_queued, false, __ATOMIC_RELEASE);
+	if (!el->bd)
+		return;
+	memset(&info, 0, sizeof(info));
+	known = bd_get_info(el->bd, &info);
+	bd_get_status(el->bd, &status);
+	files = changed_files(el, known ? &info : NULL, &status);
+	new_size = known && (!el->have_info || el->info.size != info.size);
+	if (known && status.state == BD_READY && el->origin != STORE_ORIGIN_REPLICA)
+		record_identity(el, &info);
+	engine_lock(e);
+	el->status = status;
+	if (known) {
+		el->info = info;
+		el->have_info = true;
+	}
+	engine_unlock(e);
+	if (files)
+		engine_event(e, ENGINE_EVENT_CHANGED, ENGINE_ELEMENT, el->obj.id, files);
+	if (new_size)
+		engine_event(e, ENGINE_EVENT_CONTENT, ENGINE_ELEMENT, el->obj.id, 0);
+	relation_element_changed(e, el);
+	replica_run_calls(e);
+}
+
+/* On the device's thread. */
+static void changed(void *opaque)
+{
+	struct element *el = opaque;
+	struct element_message *m;
+
+	volume_kick(el->volume);
+	if (__atomic_exchange_n(&el->status_queued, true, __ATOMIC_ACQ_REL))
+		return;
+	m = calloc(1, sizeof(*m));
+	if (!m) {
+		__atomic_store_n(&el->status_queued, false, __ATOMIC_RELEASE);
+		return;
+	}
+	m->m.fn = take_news;
+	m->element = el;
+	engine_post(el->engine, &m->m);
+}
+
+/* ---- opening and closing ------------------------------------------------------ */
+
+static uint64_t isid_seed(const struct element *el)
+{
+	/* FNV-1a over the store's id, then the element's. */
+	uint64_t h = UINT64_C(14695981039346656037);
+
+	for (const char *c = store_id(el->engine->store); *c; c++)
+		h = (h ^ (unsigned char)*c) * UINT64_C(1099511628211);
+	for (int i = 0; i < 64; i += 8)
+		h = (h ^ ((el->obj.id >> i) & 255)) * UINT64_C(1099511628211);
+	return h;
+}
+
+static void set_error(struct element *el, const char *text)
+{
+	engine_lock(el->engine);
+	snprintf(el->error, sizeof(el->error), "%s", text);
+	engine_unlock(el->engine);
+	engine_event(el->engine, ENGINE_EVENT_CHANGED, ENGINE_ELEMENT, el->obj.id,
+		     FILE_BIT(ELEMENT_OPERATIONAL_STATUS) | FILE_BIT(ELEMENT_ERROR));
+}
+
+/* Opens the device of a URL; a failure stands in the element's error. */
+static int open_url(struct element *el, const char *text)
+{
+	struct engine *e = el->engine;
+	struct config_url url;
+	char error[BD_ERROR_MAX];
+	struct blockdev *bd;
+	struct bd_params params = {
+		.name = el->obj.name,
+		.url = &url,
+		.initiator_name = e->config->daemon.initiator_name,
+		.isid_seed = isid_seed(el),
+		.pr_key = el->exclusive ? el->pr_key : 0,
+		.read_only = !el->exclusive || el->origin == STORE_ORIGIN_REPLICA,
+		.loops = e->loops,
+		.n_loops = e->n_loops,
+		.workers = e->workers,
+		.watcher = { identify, changed, el },
+	};
+	int r = config_parse_url(text, &url, error, sizeof(error));
+
+	if (r >= 0 && url.scheme == CONFIG_URL_FILE)
+		r = pool_refuse_own_mount(el->obj.name, url.path, error, sizeof(error));
+	if (*el->access_point)
+		params.access_point =
+			config_find_access_point(e->config, el->access_point);
+	if (r >= 0)
+		r = bd_open(&params, &bd, error, sizeof(error));
+	if (r < 0) {
+		set_error(el, error);
+		return r;
+	}
+	engine_lock(e);
+	el->bd = bd;
+	engine_unlock(e);
+	volume_attach(el->volume, bd);
+	/* The device may have become ready before it had a place. */
+	changed(el);
+	return 0;
+}
+
+int element_open_device(struct element *el)
+{
+	return *el->url && !*el->error ? open_url(el, el->url) : 0;
+}
+
+static int open_image(struct element *el)
+{
+	const struct image_params params = {
+		.id = el->obj.id,
+		.size = el->size,
+		.generation = el->generation,
+		.complete = el->complete,
+	};
+	struct image *image;
+	char error[320];
+	int r;
+
+	if (!el->pool) {
+		set_error(el, "its pool is no longer configured");
+		return -ENOENT;
+	}
+	if (el->complete)
+		return 0; /* opened with the first handle */
+	r = image_open(&el->engine->readops, el->pool->pool, &params, &image);
+	if (r < 0) {
+		snprintf(error, sizeof(error),
+			 "pool %s: the files of the image cannot be used: %s",
+			 el->pool->obj.name, strerror(-r));
+		set_error(el, error);
+		return r;
+	}
+	engine_lock(el->engine);
+	el->image = image;
+	engine_unlock(el->engine);
+	return 0;
+}
+
+int element_open(struct element *el)
+{
+	struct volume *volume;
+	int r;
+
+	if (el->origin == STORE_ORIGIN_REPLICA)
+		return open_image(el);
+	r = volume_new(&el->engine->readops, &volume);
+	if (r < 0)
+		return r;
+	engine_lock(el->engine);
+	el->volume = volume;
+	engine_unlock(el->engine);
+	return element_open_device(el);
+}
+
+int element_open_as_source(struct element *el)
+{
+	char file[64], url[4400];
+	int r;
+
+	if (el->origin != STORE_ORIGIN_REPLICA || el->bd)
+		return *el->error ? -EIO : 0;
+	pool_image_file(el->obj.id, file, sizeof(file));
+	snprintf(url, sizeof(url), "file://%s/%s", pool_path(el->pool->pool), file);
+	if (!el->volume) {
+		struct volume *volume;
+
+		r = volume_new(&el->engine->readops, &volume);
+		if (r < 0)
+			return r;
+		engine_lock(el->engine);
+		el->volume = volume;
+		engine_unlock(el->engine);
+	}
+	return open_url(el, url);
+}
+
+static void take_closed(struct engine *e, struct message *m)
+{
+	struct element *el = ((struct element_message *)m)->element;
+
+	free(m);
+	if (el->removing) {
+		volume_unref(el->volume);
+		element_free(el);
+	} else if (el->reopen && !engine_is_stopping(e)) {
+		el->reopen = false;
+		element_open_device(el);
+	}
+	__atomic_sub_fetch(&e->n_closing, 1, __ATOMIC_ACQ_REL);
+}
+
+/* The device is closed; by a thread of it. */
+static void closed(void *opaque)
+{
+	struct element_message *m = opaque;
+
+	engine_post(m->element->engine, &m->m);
+}
+
+void element_close(struct element *el, bool release)
+{
+	struct element_message *m;
+	struct blockdev *bd;
+
+	if (!el->bd)
+		return;
+	m = calloc(1, sizeof(*m));
+	if (!m)
+		return;
+	m->m.fn = take_closed;
+	m->element = el;
+	bd = volume_detach(el->volume);
+	engine_lock(el->engine);
+	el->bd = NULL;
+	el->status = (struct bd_status){ .state = BD_DORMANT };
+	engine_unlock(el->engine);
+	__atomic_add_fetch(&el->engine->n_closing, 1, __ATOMIC_ACQ_REL);
+	bd_close(bd, release, closed, m);
+}
+
+bool element_is_ready(const struct element *el, char *why, size_t size)
+{
+	if (*el->error)
+		snprintf(why, size, "%s: %s", el->obj.name, el->error);
+	else if (!*el->url && el->origin != STORE_ORIGIN_REPLICA)
+		snprintf(why, size, "%s has no url; write it to elements/%s/url",
+			 el->obj.name, el->obj.name);
+	else if (el->status.state == BD_READY && el->have_info)
+		return true;
+	else if (*el->status.error)
+		snprintf(why, size, "%s: %s", el->obj.name, el->status.error);
+	else
+		snprintf(why, size, "%s: no login yet", el->obj.name);
+	return false;
+}

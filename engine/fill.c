@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+
+/*
+ * The way of a run of chunks from the source into the file:
+ *
+ *   fill_new_locked  in image->fills: nobody else fills these chunks
+ *   fill_start       READ at the source            (any thread)
+ *   read_done        by the device's thread
+ *   write_chunks     runs that are not zero go to the file, zero runs stay
+ *                    holes; then the bits are set   (a worker)
+ *   end              out of image->fills; those who waited look again
+ *
+ * The file is new and all hole, and each chunk of it is written once, so that
+ * a run of zeros needs nothing at all.  Bits get durable with the next
+ * checkpoint, after the data (invariant I2).
+ */
+
+#include "engine/image_int.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "conf/cleanup.h"
+#include "conf/timefmt.h"
+
+enum {
+	ZERO_UNIT = 4096,          /* zeros are looked for in units of this */
+	ZERO_RUN_MIN = 32 * 1024, /* shorter runs of zeros are written */
+};
+
+struct fill *fill_new_locked(struct image *img, uint64_t chunk, uint64_t n, bool fetch)
+{
+	struct fill *f = calloc(1, sizeof(*f));
+
+	if (!f)
+		return NULL;
+	image_ref(img);
+	f->image = img;
+	f->chunk = chunk;
+	f->n = n;
+	f->offset = chunk * img->chunk_size;
+	f->length = image_chunk_bytes(img, chunk, n);
+	f->fetch = fetch;
+	f->class = fetch ? BUFPOOL_REQUEST : BUFPOOL_COPY;
+	TAILQ_INIT(&f->waiters);
+	TAILQ_INSERT_TAIL(&img->fills, f, link);
+	if (fetch)
+		img->n_fetches++;
+	else
+		img->copier.n_fills++;
+	return f;
+}
+
+struct fill *fill_of_chunk_locked(struct image *img, uint64_t chunk)
+{
+	struct fill *f;
+
+	TAILQ_FOREACH (f, &img->fills, link)
+		if (f->chunk <= chunk && chunk < f->chunk + f->n)
+			return f;
+	return NULL;
+}
+
+uint64_t fill_free_run_locked(struct image *img, uint64_t chunk, uint64_t n)
+{
+	struct fill *f;
+
+	TAILQ_FOREACH (f, &img->fills, link) {
+		if (f->chunk <= chunk && chunk < f->chunk + f->n)
+			return 0;
+		if (f->chunk > chunk && f->chunk - chunk < n)
+			n = f->chunk - chunk;
+	}
+	return n;
+}
+
+size_t fill_bytes(const struct fill *f)
+{
+	return (size_t)f->length;
+}
+
+/* Those who waited for the fill go on: look again, wait for the source, or
+ * fail. */
+static void wake(struct image *img, struct readop_list *waiters, int error)
+{
+	struct readop *op;
+
+	while ((op = TAILQ_FIRST(waiters))) {
+		TAILQ_REMOVE(waiters, op, link);
+		if (error == -ENOTCONN) {
+			readop_ref(op);
+			pthread_mutex_lock(&img->lock);
+			readop_queue(op, &img->parked);
+			pthread_mutex_unlock(&img->lock);
+			readop_stall(op);
+			if (readop_answered(op))
+				op->ops->cancel(op);
+			readop_unref(op);
+		} else if (error) {
+			readop_answer(op, -EIO);
+			readop_unref(op);
+		} else {
+			image_step_read(op);
+		}
+	}
+}
+
+static void end(struct fill *f, int error)
+{
+	struct readop_list waiters = TAILQ_HEAD_INITIALIZER(waiters);
+	struct image *img = f->image;
+	bool fetch = f->fetch;
+	struct readop *op;
+
+	pthread_mutex_lock(&img->lock);
+	TAILQ_REMOVE(&img->fills, f, link);
+	TAILQ_CONCAT(&waiters, &f->waiters, link);
+	TAILQ_FOREACH (op, &waiters, link)
+		op->queued = false;
+	if (fetch)
+		img->n_fetches--;
+	else
+		img->copier.n_fills--;
+	if (error && img->copier.cursor > f->chunk)
+		img->copier.cursor = f->chunk;
+	pthread_mutex_unlock(&img->lock);
+
+	if (f->buf)
+		bufpool_put(img->all->bufs, f->class, f->buf, fill_bytes(f));
+	free(f);
+	wake(img, &waiters, error);
+	if (error != -ENOTCONN) {
+		copier_step(img);
+		if (fetch)
+			image_run_parked(img);
+	}
+	image_unref(img);
+}
+
+void fill_abandon(struct fill *f)
+{
+	end(f, -ENOTCONN);
+}
+
+static bool is_zero(const char *p, size_t len)
+{
+	static const char zeros[16];
+
+	/* The first bytes decide nearly always; the rest is compared with
+	 * itself, 16 bytes on. */
+	return !memcmp(p, zeros, 16) && !memcmp(p, p + 16, len - 16);
+}
+
+static int write_run(struct image *img, const char *buf, size_t len, uint64_t offset)
+{
+	bool direct = img->direct_fd >= 0 && !((len | offset) % 4096);
+
+	while (len) {
+		ssize_t n = pwrite(direct ? img->direct_fd : img->fd, buf, len,
+				   (off_t)offset);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n < 0 ? -errno : -EIO;
+		buf += n;
+		offset += (uint64_t)n;
+		len -= (size_t)n;
+		direct = direct && !((size_t)n % 4096);
+	}
+	return 0;
+}
+
+/* The length of the run of zeros (or, with zero false, of data) at p. */
+static size_t run_length(const char *p, size_t len, bool zero)
+{
+	size_t at = 0;
+
+	while (at < len) {
+		size_t unit = len - at < ZERO_UNIT ? len - at : ZERO_UNIT;
+		bool z = unit >= 16 && is_zero(p + at, unit);
+
+		if (z != zero)
+			break;
+		at += unit;
+	}
+	return at;
+}
+
+/* Writes what is not zero: data runs, joined over short runs of zeros. */
+static int write_data(struct image *img, const char *buf, size_t len, uint64_t offset)
+{
+	size_t at = 0;
+	int r = 0;
+
+	while (at < len && !r) {
+		size_t from, zeros;
+
+		at += run_length(buf + at, len - at, true);
+		from = at;
+		while (at < len) {
+			at += run_length(buf + at, len - at, false);
+			zeros = run_length(buf + at, len - at, true);
+			if (zeros >= ZERO_RUN_MIN || at + zeros == len)
+				break;
+			at += zeros;
+		}
+		if (at > from)
+			r = write_run(img, buf + from, at - from, offset + from);
+	}
+	return r;
+}
+
+static int set_bits(struct fill *f)
+{
+	struct image *img = f->image;
+	int r = chunkmap_set(img->map, f->chunk, f->n);
+
+	while (r == -EAGAIN) {
+		r = chunkmap_load(img->map, f->chunk, f->n);
+		if (r >= 0)
+			r = chunkmap_set(img->map, f->chunk, f->n);
+	}
+	return r;
+}
+
+static void report_write(struct image *img, int error)
+{
+	if (error == -ENOSPC || error == -EDQUOT)
+		image_report_broken(img, -ENOSPC,
+				    "pool %s is full: no space for the image of %s; "
+				    "free some and copy again",
+				    pool_name(img->pool), img->source_name);
+	else
+		image_report_broken(img, error,
+				    "pool %s: cannot write the image of %s: %s",
+				    pool_name(img->pool), img->source_name,
+				    strerror(-error));
+}
+
+static void write_chunks(struct work *work)
+{
+	struct fill *f = (struct fill *)((char *)work - offsetof(struct fill, work));
+	struct image *img = f->image;
+	int r = write_data(img, f->buf, fill_bytes(f), f->offset);
+
+	if (!r)
+		r = set_bits(f);
+	if (r)
+		report_write(img, r);
+	else
+		__atomic_store_n(&img->last_progress_ms, (uint64_t)timefmt_now_ms(),
+				 __ATOMIC_RELAXED);
+	end(f, r);
+}
+
+static void report_read(struct fill *f, int error)
+{
+	struct image *img = f->image;
+	unsigned long long from = f->req.bad_offset, len = f->req.bad_length;
+
+	if (error == -ENODATA)
+		image_report_broken(img, error,
+				    "%s: medium error: bytes %llu to %llu cannot be read",
+				    img->source_name, from, from + len - 1);
+	else
+		image_report_broken(img, error,
+				    "%s: reading bytes %llu to %llu failed: %s",
+				    img->source_name, (unsigned long long)f->offset,
+				    (unsigned long long)(f->offset + f->length - 1),
+				    strerror(-error));
+}
+
+static void read_done(struct bd_req *req, int error)
+{
+	struct fill *f = req->opaque;
+
+	if (!error) {
+		__atomic_add_fetch(&f->image->bytes_copied, f->length, __ATOMIC_RELAXED);
+		f->work.fn = write_chunks;
+		workers_submit(f->image->all->workers, &f->work);
+		return;
+	}
+	if (error != -ENOTCONN)
+		report_read(f, error);
+	end(f, error);
+}
+
+void fill_start(struct fill *f)
+{
+	struct image *img = f->image;
+	struct volume *source;
+
+	f->req = (struct bd_req){
+		.op = BD_READ,
+		.offset = f->offset,
+		.length = f->length,
+		.buf = f->buf,
+		.done = read_done,
+		.opaque = f,
+	};
+	pthread_mutex_lock(&img->lock);
+	source = img->source;
+	if (source)
+		volume_ref(source);
+	pthread_mutex_unlock(&img->lock);
+	if (!source) {
+		end(f, -ENOTCONN);
+		return;
+	}
+	volume_submit(source, &f->req);
+	volume_unref(source);
+}

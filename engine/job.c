@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+
+/* Jobs (CIM_ConcreteJob): requests of state changes, and their end. */
+
+#include "engine/model.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "conf/cleanup.h"
+#include "conf/timefmt.h"
+#include "engine/word.h"
+
+struct job *job_new(const struct store_job *row)
+{
+	struct job *j = calloc(1, sizeof(*j));
+
+	if (!j)
+		return NULL;
+	j->obj.class = ENGINE_JOB;
+	j->obj.id = row->id;
+	snprintf(j->obj.name, sizeof(j->obj.name), "%" PRIu64, row->id);
+	j->title = strdup(row->name ? row->name : "");
+	j->error_description = strdup(row->error_description ? row->error_description :
+							       "");
+	j->group_id = row->group_id;
+	j->state = row->state;
+	j->error_code = row->error_code;
+	j->start_time = row->start_time;
+	j->last_state_change = row->last_state_change;
+	j->elapsed_ms = row->elapsed_ms;
+	j->delete_on_completion = row->delete_on_completion;
+	j->time_before_removal_ms = row->time_before_removal_ms;
+	j->bytes_total = row->bytes_total;
+	j->bytes_copied = row->bytes_copied;
+	j->bytes_skipped = row->bytes_skipped;
+	if (j->title && j->error_description)
+		return j;
+	job_free(j);
+	return NULL;
+}
+
+void job_free(void *job)
+{
+	struct job *j = job;
+
+	free(j->title);
+	free(j->error_description);
+	free(j);
+}
+
+void job_row(const struct job *j, struct store_job *row)
+{
+	*row = (struct store_job){
+		.id = j->obj.id,
+		.name = j->title,
+		.group_id = j->group_id,
+		.state = j->state,
+		.error_code = j->error_code,
+		.error_description = j->error_description,
+		.start_time = j->start_time,
+		.elapsed_ms = j->elapsed_ms,
+		.last_state_change = j->last_state_change,
+		.delete_on_completion = j->delete_on_completion,
+		.time_before_removal_ms = j->time_before_removal_ms,
+		.bytes_total = j->bytes_total,
+		.bytes_copied = j->bytes_copied,
+		.bytes_skipped = j->bytes_skipped,
+	};
+}
+
+bool job_is_over(const struct job *j)
+{
+	return j->state >= CIM_JOB_COMPLETED && j->state <= CIM_JOB_EXCEPTION;
+}
+
+int64_t job_time_before_removal(const struct engine *e, const struct job *j)
+{
+	return j->time_before_removal_ms >= 0 ?
+		       j->time_before_removal_ms :
+		       (int64_t)e->config->daemon.job_retention_s * 1000;
+}
+
+int job_begin(struct engine *e, struct relationship *rel)
+{
+	struct store_job row;
+	struct store_relationship rel_row = rel->row;
+	char title[96];
+	struct job *j;
+	int64_t id;
+	int r;
+
+	job_describe_new(rel->row.name, title, sizeof(title), &row);
+	row.group_id = rel->group->obj.id;
+	store_begin(e->store);
+	id = store_job_insert(e->store, &row);
+	rel_row.job_id = id > 0 ? (uint64_t)id : 0;
+	store_relationship_update(e->store, &rel_row);
+	r = store_commit(e->store);
+	if (r < 0)
+		return r;
+	row.id = (uint64_t)id;
+	j = job_new(&row);
+	if (!j)
+		return -ENOMEM;
+	engine_lock(e);
+	rel->row.job_id = row.id;
+	rel->job = j;
+	j->rel = rel;
+	object_add(e, &j->obj);
+	engine_unlock(e);
+	engine_event_object(e, ENGINE_EVENT_CREATED, &j->obj, 0, false);
+	return 0;
+}
+
+void job_describe_new(const char *relationship, char *title, size_t size,
+		      struct store_job *row)
+{
+	int64_t now = timefmt_now_ms();
+
+	snprintf(title, size, "CreateGroupReplica %s", relationship);
+	*row = (struct store_job){
+		.name = title,
+		.state = CIM_JOB_RUNNING,
+		.error_description = "",
+		.start_time = now,
+		.last_state_change = now,
+		.time_before_removal_ms = -1,
+	};
+}
+
+void job_drop(struct engine *e, struct job *j)
+{
+	struct store_relationship row;
+	int r;
+
+	store_begin(e->store);
+	if (j->rel) {
+		row = j->rel->row;
+		row.job_id = 0;
+		store_relationship_update(e->store, &row);
+	}
+	store_job_delete(e->store, j->obj.id);
+	r = store_commit(e->store);
+	if (r < 0)
+		return; /* the next tick tries again */
+	engine_lock(e);
+	object_remove(e, &j->obj);
+	if (j->rel) {
+		j->rel->row.job_id = 0;
+		j->rel->job = NULL;
+	}
+	engine_unlock(e);
+	engine_event_object(e, ENGINE_EVENT_REMOVED, &j->obj, 0, false);
+	job_free(j);
+}
+
+/* ---- retention ---------------------------------------------------------------- */
+
+struct overdue {
+	struct engine *e;
+	int64_t now_ms;
+	struct job *job;
+};
+
+static void find_overdue(void *thing, void *opaque)
+{
+	struct job *j = thing;
+	struct overdue *o = opaque;
+
+	if (job_is_over(j) && !o->job &&
+	    o->now_ms >= j->last_state_change + job_time_before_removal(o->e, j))
+		o->job = j;
+}
+
+void job_tick(struct engine *e, int64_t now_ms)
+{
+	/* A few each second: each costs a sync. */
+	for (int i = 0; i < 16; i++) {
+		struct overdue o = { e, now_ms, NULL };
+
+		index_each(&e->by_id[ENGINE_JOB], find_overdue, &o);
+		if (!o.job)
+			return;
+		job_drop(e, o.job);
+	}
+}
+
+/* ---- RequestStateChange ---------------------------------------------------------- */
+
+/* Moves the pairs that are in one of `from` (a bit mask) to a state. */
+static int move(struct engine *e, struct job *j, unsigned from, unsigned copy_state,
+		unsigned progress_status, unsigned job_state)
+{
+	struct relationship *rel = j->rel;
+	struct draft d;
+	int r = draft_begin(&d, rel);
+
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < rel->n_pairs; i++)
+		if (from & (1u << d.pairs[i].copy_state)) {
+			d.pairs[i].copy_state = copy_state;
+			d.pairs[i].progress_status = progress_status;
+		}
+	if (copy_state == CIM_COPY_SUSPENDED)
+		d.row.when_suspended = timefmt_now_ms();
+	if (copy_state == CIM_COPY_ABORTED)
+		d.row.detaching = false;
+	d.job_state = job_state;
+	return draft_commit(e, &d);
+}
+
+enum {
+	RUNNING = 1u << CIM_COPY_UNSYNCHRONIZED,
+	SUSPENDED = 1u << CIM_COPY_SUSPENDED,
+};
+
+static int suspend(struct engine *e, struct job *j)
+{
+	int r = move(e, j, RUNNING, CIM_COPY_SUSPENDED, CIM_PROGRESS_DORMANT,
+		     CIM_JOB_SUSPENDED);
+
+	for (size_t i = 0; r >= 0 && i < j->rel->n_pairs; i++)
+		if (j->rel->pairs[i]->watched)
+			image_pause_copy(j->rel->pairs[i]->target->image);
+	return r;
+}
+
+static int start(struct engine *e, struct job *j)
+{
+	int r = move(e, j, SUSPENDED, CIM_COPY_UNSYNCHRONIZED, CIM_PROGRESS_SYNCHRONIZING,
+		     CIM_JOB_RUNNING);
+
+	for (size_t i = 0; r >= 0 && i < j->rel->n_pairs; i++)
+		if (j->rel->pairs[i]->watched)
+			image_start_copy(j->rel->pairs[i]->target->image);
+	return r;
+}
+
+static int stop(struct engine *e, struct job *j, unsigned job_state)
+{
+	int r;
+
+	for (size_t i = 0; i < j->rel->n_pairs; i++)
+		pair_detach(j->rel->pairs[i]);
+	r = move(e, j, RUNNING | SUSPENDED, CIM_COPY_ABORTED, CIM_PROGRESS_DORMANT,
+		 job_state);
+	for (size_t i = 0; r < 0 && i < j->rel->n_pairs; i++)
+		pair_attach(j->rel->pairs[i]);
+	return r;
+}
+
+static void request(struct engine *e, struct job *j, unsigned requested, struct outcome *o)
+{
+	int r = 0;
+
+	if (job_is_over(j) || !j->rel ||
+	    (requested == CIM_JOB_REQUEST_SUSPEND && j->state != CIM_JOB_RUNNING) ||
+	    (requested == CIM_JOB_REQUEST_START && j->state != CIM_JOB_SUSPENDED)) {
+		outcome_fail(o, CIM_RETURN_INVALID_STATE_TRANSITION, 0,
+			     "%s: not from JobState %s",
+			     cim_name(&cim_job_request, requested),
+			     cim_name(&cim_job_state, j->state));
+		return;
+	}
+	if (requested == CIM_JOB_REQUEST_SUSPEND)
+		r = suspend(e, j);
+	else if (requested == CIM_JOB_REQUEST_START)
+		r = start(e, j);
+	else if (requested == CIM_JOB_REQUEST_TERMINATE)
+		r = stop(e, j, CIM_JOB_TERMINATED);
+	else if (requested == CIM_JOB_REQUEST_KILL)
+		r = stop(e, j, CIM_JOB_KILLED);
+	else
+		outcome_fail(o, CIM_RETURN_NOT_SUPPORTED, 0,
+			     "Service is not supported; write Start, Suspend, Terminate "
+			     "or Kill");
+	if (r < 0)
+		command_store_failed(o, r);
+}
+
+static void write_control(struct engine *e, struct job *j, struct engine_command *cmd)
+{
+	unsigned requested;
+	char text[32];
+
+	if (!word_line(cmd->text, cmd->len, text, sizeof(text)))
+		*text = '\0';
+	if (cim_parse(&cim_job_request, text, &requested) < 0 ||
+	    !*cim_name(&cim_job_request, requested))
+		outcome_fail(&cmd->outcome, CIM_RETURN_INVALID_PARAMETER, 0,
+			     "control: \"%s\" is no state that can be requested; write "
+			     "Start, Suspend, Terminate or Kill",
+			     text);
+	else
+		request(e, j, requested, &cmd->outcome);
+}
+
+static void write_delete(struct engine *e, struct job *j, struct engine_command *cmd)
+{
+	struct store_job row;
+	bool value;
+	int r;
+
+	if (word_bool(cmd->text, cmd->len, &value) < 0) {
+		outcome_fail(&cmd->outcome, CIM_RETURN_INVALID_PARAMETER, 0,
+			     "DeleteOnCompletion is a boolean; write true or false");
+		return;
+	}
+	job_row(j, &row);
+	row.delete_on_completion = value;
+	store_begin(e->store);
+	store_job_update(e->store, &row);
+	r = store_commit(e->store);
+	if (r < 0) {
+		command_store_failed(&cmd->outcome, r);
+		return;
+	}
+	engine_lock(e);
+	j->delete_on_completion = value;
+	engine_unlock(e);
+	engine_event(e, ENGINE_EVENT_CHANGED, ENGINE_JOB, j->obj.id,
+		     FILE_BIT(JOB_DELETE_ON_COMPLETION));
+}
+
+void job_write(struct engine *e, struct engine_command *cmd)
+{
+	struct job *j = object_by_id(e, ENGINE_JOB, cmd->id);
+
+	if (!j)
+		outcome_fail(&cmd->outcome, CIM_RETURN_INVALID_PARAMETER, ENODEV,
+			     "the job is gone");
+	else if (cmd->file == JOB_CONTROL)
+		write_control(e, j, cmd);
+	else
+		write_delete(e, j, cmd);
+	command_answer(e, cmd);
+}

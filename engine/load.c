@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+
+/*
+ * The state at start: the rows of the store become objects, and the elements of
+ * the configuration are matched with them.  In the foreground, without threads.
+ *
+ * What a crash may have left is taken away: images that no pair speaks of and
+ * that were never completed (a CreateGroupReplica that did not come to its
+ * transaction), and files in a pool that no row names.
+ */
+
+#include "engine/model.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "conf/cleanup.h"
+#include "conf/log.h"
+#include "conf/timefmt.h"
+
+static int load_element(void *opaque, const struct store_element *row)
+{
+	struct engine *e = opaque;
+	struct element *el = element_new(e, row);
+
+	return el ? object_add(e, &el->obj) : -ENOMEM;
+}
+
+static int load_group(void *opaque, const struct store_group *row)
+{
+	struct engine *e = opaque;
+	struct group *g = group_new(row);
+
+	return g ? object_add(e, &g->obj) : -ENOMEM;
+}
+
+static int load_member(void *opaque, uint64_t group_id, uint64_t element_id)
+{
+	struct engine *e = opaque;
+	struct group *g = object_by_id(e, ENGINE_GROUP, group_id);
+	struct element *el = object_by_id(e, ENGINE_ELEMENT, element_id);
+	struct element **members;
+
+	if (!g || !el)
+		return -EUCLEAN;
+	members = realloc(g->members, (g->n_members + 1) * sizeof(*members));
+	if (!members)
+		return -ENOMEM;
+	g->members = members;
+	g->members[g->n_members++] = el;
+	el->n_members++;
+	return 0;
+}
+
+static int load_relationship(void *opaque, const struct store_relationship *row)
+{
+	struct engine *e = opaque;
+	struct group *g = object_by_id(e, ENGINE_GROUP, row->group_id);
+	struct relationship *rel;
+
+	if (!g || g->rel)
+		return -EUCLEAN;
+	rel = relation_new(row);
+	if (!rel)
+		return -ENOMEM;
+	g->rel = rel;
+	rel->group = g;
+	rel->source_group = object_by_id(e, ENGINE_GROUP, row->source_group_id);
+	rel->source_element = object_by_id(e, ENGINE_ELEMENT, row->source_element_id);
+	if (rel->source_group)
+		rel->source_group->n_source++;
+	relation_describe_consistency(rel);
+	return rel->source_group || rel->source_element ? 0 : -EUCLEAN;
+}
+
+static void count_relationship(void *thing, void *opaque)
+{
+	const struct group *g = thing;
+
+	*(size_t *)opaque += g->rel != NULL;
+}
+
+/* Relationships by id, for the pairs, which come in that order. */
+struct loader {
+	struct engine *e;
+	struct relationship **rels;
+	size_t n, at;
+};
+
+static void note_relationship(void *thing, void *opaque)
+{
+	const struct group *g = thing;
+	struct loader *l = opaque;
+
+	if (g->rel)
+		l->rels[l->n++] = g->rel;
+}
+
+static int compare_relationships(const void *a, const void *b)
+{
+	const struct relationship *x = *(struct relationship *const *)a;
+	const struct relationship *y = *(struct relationship *const *)b;
+
+	return x->row.id < y->row.id ? -1 : x->row.id > y->row.id;
+}
+
+static int list_relationships(struct engine *e, struct loader *l)
+{
+	size_t n = 0;
+
+	*l = (struct loader){ .e = e };
+	index_each(&e->by_id[ENGINE_GROUP], count_relationship, &n);
+	l->rels = calloc(n + 1, sizeof(*l->rels));
+	if (!l->rels)
+		return -ENOMEM;
+	index_each(&e->by_id[ENGINE_GROUP], note_relationship, l);
+	qsort(l->rels, n, sizeof(*l->rels), compare_relationships);
+	return 0;
+}
+
+static struct pair *add_pair(struct relationship *rel, const struct store_pair *row)
+{
+	struct pair **pairs =
+		realloc(rel->pairs, (rel->n_pairs + 1) * sizeof(*rel->pairs));
+	struct pair *p;
+
+	if (!pairs)
+		return NULL;
+	rel->pairs = pairs;
+	p = pair_new(row);
+	if (p) {
+		p->rel = rel;
+		pairs[rel->n_pairs++] = p;
+	}
+	return p;
+}
+
+static int load_pair(void *opaque, const struct store_pair *row)
+{
+	struct loader *l = opaque;
+	struct relationship *rel;
+	struct pair *p;
+
+	while (l->at < l->n && l->rels[l->at]->row.id < row->relationship_id)
+		l->at++;
+	rel = l->at < l->n ? l->rels[l->at] : NULL;
+	if (!rel || rel->row.id != row->relationship_id)
+		return -EUCLEAN;
+	p = add_pair(rel, row);
+	if (!p)
+		return -ENOMEM;
+	p->source = object_by_id(l->e, ENGINE_ELEMENT, row->source_id);
+	p->target = object_by_id(l->e, ENGINE_ELEMENT, row->target_id);
+	if (!p->source || !p->target || p->n != rel->n_pairs)
+		return -EUCLEAN;
+	p->source->n_source++;
+	TAILQ_INSERT_TAIL(&p->source->source_of, p, link);
+	p->target->target_of = p;
+	return object_add(l->e, &p->obj);
+}
+
+static int load_job(void *opaque, const struct store_job *row)
+{
+	struct engine *e = opaque;
+	struct job *j = job_new(row);
+	struct group *g;
+
+	if (!j)
+		return -ENOMEM;
+	g = object_by_id(e, ENGINE_GROUP, row->group_id);
+	if (g && g->rel && g->rel->row.job_id == row->id) {
+		g->rel->job = j;
+		j->rel = g->rel;
+	}
+	return object_add(e, &j->obj);
+}
+
+static void derive_states(void *thing, void *opaque)
+{
+	struct group *g = thing;
+
+	(void)opaque;
+	if (!g->rel)
+		return;
+	g->copy_state = relation_copy_state(g->rel);
+	g->progress_status = relation_progress_status(g->rel);
+}
+
+static int load_rows(struct engine *e)
+{
+	struct loader pairs = { .e = e };
+	int r = store_each_element(e->store, load_element, e);
+
+	if (!r)
+		r = store_each_group(e->store, load_group, e);
+	if (!r)
+		r = store_each_member(e->store, load_member, e);
+	if (!r)
+		r = store_each_relationship(e->store, load_relationship, e);
+	if (!r)
+		r = list_relationships(e, &pairs);
+	if (!r)
+		r = store_each_pair(e->store, load_pair, &pairs);
+	free(pairs.rels);
+	if (!r)
+		r = store_each_job(e->store, load_job, e);
+	if (!r)
+		index_each(&e->by_id[ENGINE_GROUP], derive_states, NULL);
+	return r;
+}
+
+/* ---- the configuration's elements ---------------------------------------------------- */
+
+static void take_config(struct element *el, const struct config_element *conf)
+{
+	char *access_point = strdup(conf->access_point);
+
+	el->configured = true;
+	el->io_timeout_ms = conf->io_timeout_ms;
+	if (access_point) {
+		free(el->access_point);
+		el->access_point = access_point;
+	}
+}
+
+static bool is_used(const struct element *el)
+{
+	return el->n_members || element_in_relationship(el);
+}
+
+static int update_configured(struct element *el, const struct config_element *conf)
+{
+	bool exclusive = conf->access == CONFIG_ACCESS_EXCLUSIVE;
+	char *url;
+
+	if (strcmp(el->url, conf->url) && element_in_relationship(el)) {
+		snprintf(el->error, sizeof(el->error),
+			 "no longer configured: its URL in the configuration is now "
+			 "%.300s; end its relationships, or put the URL back",
+			 conf->url);
+		return 0;
+	}
+	take_config(el, conf);
+	if (strcmp(el->url, conf->url)) {
+		url = strdup(conf->url);
+		if (!url)
+			return -ENOMEM;
+		free(el->url);
+		el->url = url;
+		el->size = 0;
+		*el->serial = *el->wwn = '\0';
+	} else if (el->exclusive == exclusive) {
+		return 0;
+	}
+	el->exclusive = exclusive;
+	if (!el->pr_key)
+		el->pr_key = element_new_key();
+	return element_save(el);
+}
+
+static int add_configured(struct engine *e, const struct config_element *conf)
+{
+	struct store_element row = {
+		.origin = STORE_ORIGIN_CONFIG,
+		.url = conf->url,
+		.exclusive = conf->access == CONFIG_ACCESS_EXCLUSIVE,
+		.pr_key = element_new_key(),
+		.created = timefmt_now_ms(),
+	};
+	struct element *el;
+	int64_t id;
+	int r;
+
+	memcpy(row.name, conf->name, sizeof(row.name));
+	store_begin(e->store);
+	id = store_element_insert(e->store, &row);
+	r = store_commit(e->store);
+	if (r < 0)
+		return r;
+	row.id = (uint64_t)id;
+	el = element_new(e, &row);
+	if (!el)
+		return -ENOMEM;
+	take_config(el, conf);
+	return object_add(e, &el->obj);
+}
+
+static int match_configured(struct engine *e, const struct config_element *conf,
+			    struct strbuf *errors)
+{
+	struct element *el = object_by_name(e, ENGINE_ELEMENT, conf->name);
+
+	if (!el)
+		return add_configured(e, conf);
+	if (el->origin == STORE_ORIGIN_CONFIG)
+		return update_configured(el, conf);
+	strbuf_addf(errors,
+		    "%s:%u: element \"%s\" exists already: it was made %s; give one of "
+		    "the two another name\n",
+		    e->config->path, conf->line, conf->name,
+		    el->origin == STORE_ORIGIN_USER ? "by mkdir elements/ and is in the "
+						      "state store" :
+						      "as an image of a relationship");
+	return -EEXIST;
+}
+
+/* Elements that the configuration had and has no longer. */
+struct vanished {
+	struct engine *e;
+	struct element *found;
+};
+
+static void find_vanished(void *thing, void *opaque)
+{
+	struct element *el = thing;
+	struct vanished *v = opaque;
+
+	if (el->origin != STORE_ORIGIN_CONFIG || el->configured || *el->error)
+		return;
+	if (!is_used(el))
+		v->found = el;
+	else
+		snprintf(el->error, sizeof(el->error),
+			 "no longer configured: put it back into the configuration, or "
+			 "take it out of its groups and relationships");
+}
+
+/* Rows of images that never became targets. */
+static void find_orphan(void *thing, void *opaque)
+{
+	struct element *el = thing;
+	struct vanished *v = opaque;
+
+	if (el->origin == STORE_ORIGIN_REPLICA && !el->complete && !is_used(el))
+		v->found = el;
+}
+
+static int drop_all(struct engine *e, void (*find)(void *thing, void *opaque))
+{
+	struct vanished v = { e, NULL };
+
+	for (;;) {
+		int r;
+
+		v.found = NULL;
+		index_each(&e->by_id[ENGINE_ELEMENT], find, &v);
+		if (!v.found)
+			return 0;
+		store_begin(e->store);
+		store_element_delete(e->store, v.found->obj.id);
+		r = store_commit(e->store);
+		if (r < 0)
+			return r;
+		object_remove(e, &v.found->obj);
+		element_free(v.found);
+	}
+}
+
+/* ---- the pools --------------------------------------------------------------------- */
+
+static bool is_known(void *opaque, uint64_t id)
+{
+	const struct element *el = object_by_id(opaque, ENGINE_ELEMENT, id);
+
+	/* Of whatever pool: one that was renamed loses nothing. */
+	return el && el->origin == STORE_ORIGIN_REPLICA;
+}
+
+static void sweep(void *thing, void *opaque)
+{
+	struct pool_object *p = thing;
+	int r = pool_sweep(p->pool, is_known, opaque);
+
+	if (r < 0)
+		log_warn("pool %s: cannot look for left-over files: %s", p->obj.name,
+			 strerror(-r));
+	else if (r > 0)
+		log_info("pool %s: %d left-over file%s deleted", p->obj.name, r,
+			 r == 1 ? "" : "s");
+}
+
+static void note_allocated(void *thing, void *opaque)
+{
+	struct element *el = thing;
+	char file[64];
+	struct stat st;
+
+	(void)opaque;
+	if (!el->pool)
+		return;
+	pool_image_file(el->obj.id, file, sizeof(file));
+	if (!fstatat(pool_dirfd(el->pool->pool), file, &st, 0))
+		el->allocated = (uint64_t)st.st_blocks * 512;
+}
+
+int load_state(struct engine *e, struct strbuf *errors)
+{
+	int r = load_rows(e);
+
+	if (r < 0) {
+		strbuf_addf(errors, "%s/lunfs.db: cannot be read: %s\n",
+			    e->config->daemon.state_dir, strerror(-r));
+		return r;
+	}
+	for (size_t i = 0; i < e->config->n_elements; i++) {
+		int r1 = match_configured(e, &e->config->elements[i], errors);
+
+		if (r1 < 0)
+			r = r1;
+	}
+	if (r >= 0)
+		r = drop_all(e, find_vanished);
+	if (r >= 0)
+		r = drop_all(e, find_orphan);
+	if (r < 0)
+		return r;
+	index_each(&e->by_id[ENGINE_POOL], sweep, e);
+	index_each(&e->by_id[ENGINE_ELEMENT], note_allocated, NULL);
+	return 0;
+}

@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef LUNFS_MODEL_H
+#define LUNFS_MODEL_H
+
+/*
+ * The objects of the engine, private to it.
+ *
+ * The engine's thread is the only one that changes them, and does it with
+ * engine->lock held; other threads may look while they hold it.  So the
+ * engine's thread itself looks without the lock.  It never waits for a disk, a
+ * LUN or a subscriber with the lock held.
+ *
+ * The way of a change (the one door):
+ *   1. look, check, decide                           no lock
+ *   2. store_begin() … store_commit()                no lock; durable now
+ *   3. engine_lock(): change the objects             visible now
+ *   4. engine_event() for what changed               told now
+ *   5. answer the command
+ *
+ * Locks: engine->lock, then any lock of the data path (image, volume, …); the
+ * queue's lock is a leaf.
+ */
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "conf/cim.h"
+#include "engine/blockdev.h"
+#include "engine/bufpool.h"
+#include "engine/engine.h"
+#include "engine/image.h"
+#include "engine/index.h"
+#include "engine/loop.h"
+#include "engine/pool.h"
+#include "engine/readop.h"
+#include "engine/store.h"
+#include "engine/volume.h"
+#include "engine/workers.h"
+
+struct relationship;
+struct replica_call;
+
+/* The first member of every object: its place in the indexes. */
+struct object {
+	enum engine_class class;
+	uint64_t id;
+	char name[NAME_ELEMENT_MAX_LEN + 1];
+	struct engine_result result;
+};
+
+struct group_list {
+	struct group **items;
+	size_t n;
+};
+
+struct element {
+	struct object obj;
+	struct engine *engine;
+	enum store_origin origin;
+	bool configured; /* the configuration defines it now */
+	char *url;       /* "" until written */
+	char *access_point;
+	bool exclusive;
+	uint64_t pr_key;
+	unsigned io_timeout_ms;
+	int64_t created_ms, modified_ms;
+
+	/* Identity as recorded; size 0 = never seen. */
+	uint64_t size;
+	uint32_t block_size;
+	char serial[253], wwn[260];
+
+	/* A LUN or file. */
+	struct volume *volume;
+	struct blockdev *bd; /* opened and closed by the engine's thread */
+	struct bd_info info;
+	bool have_info;
+	struct bd_status status; /* as of the last change */
+	bool status_queued;      /* atomic: a message is on its way */
+	bool reopen;             /* closing, to be opened anew */
+	bool removing;
+	char error[640]; /* of its own: "no longer configured" */
+
+	/* An image.  While it is filled its files are open; a complete one is
+	 * opened with its first handle and closed with its last. */
+	struct image *image;
+	uint64_t allocated; /* bytes, of one whose files are not open */
+	struct pool_object *pool;
+	uint64_t generation;
+	bool complete;
+
+	unsigned n_members;  /* memberships in groups */
+	unsigned n_source;   /* pairs, and calls under way, it is the source of */
+	TAILQ_HEAD(, pair) source_of;
+	struct pair *target_of; /* the pair it is the target of */
+
+	/* Open handles. */
+	unsigned n_handles;
+	TAILQ_HEAD(, engine_handle) handles;
+};
+
+struct engine_handle {
+	struct engine *engine;
+	struct element *element; /* NULL once it was removed by force */
+	struct volume *volume;   /* one of the two, with a reference */
+	struct image *image;
+	unsigned io_timeout_ms;
+	pid_t pid;
+	TAILQ_ENTRY(engine_handle) link;
+};
+
+struct group {
+	struct object obj;
+	bool persistent, delete_on_empty_element, delete_on_unassociated;
+	int64_t created_ms;
+	struct element **members;
+	size_t n_members;
+	unsigned n_source; /* relationships it is the source group of */
+	struct relationship *rel;
+	struct replica_call *call; /* a spec that is not accepted yet */
+
+	/* For wait/: engine->sequence at the last time the state was entered
+	 * (by CopyState), and at the last end of a relationship. */
+	uint64_t entered[32];
+	uint64_t ended;
+	unsigned copy_state; /* derived, as last told */
+	unsigned progress_status;
+	unsigned percent;
+};
+
+struct pair {
+	struct object obj; /* name: "1", "2", … */
+	struct relationship *rel;
+	unsigned n;
+	struct element *source, *target;
+	TAILQ_ENTRY(pair) link; /* source->source_of */
+	unsigned copy_state, progress_status;
+	int64_t when_synced;
+	uint64_t bytes_copied, bytes_skipped; /* before this process's */
+	char error[640];
+	unsigned percent; /* as last told */
+	bool watched;     /* the image has this pair as its watcher */
+};
+
+struct relationship {
+	struct store_relationship row; /* spec and pool are owned copies */
+	struct group *group;
+	struct group *source_group;
+	struct element *source_element;
+	struct pair **pairs;
+	size_t n_pairs;
+	struct job *job;     /* the newest, while it is there */
+	struct engine_command *waiter; /* a spec write that waits for a CopyState */
+	unsigned waits_for;            /* that state */
+	bool ended; /* relation_end() is at work */
+	uint64_t rate;       /* bytes per second, smoothed */
+	uint64_t last_present;
+	int64_t last_rate_ms;
+	int64_t last_progress_ms;
+	char waiting_for[640];
+	char consistency_method[320];
+};
+
+struct job {
+	struct object obj; /* name: "17" */
+	char *title;
+	uint64_t group_id;
+	struct relationship *rel; /* NULL once ended */
+	unsigned state;
+	unsigned error_code;
+	char *error_description;
+	int64_t start_time, last_state_change, elapsed_ms;
+	bool delete_on_completion;
+	int64_t time_before_removal_ms; /* -1 = job_retention */
+	uint64_t bytes_total, bytes_copied, bytes_skipped;
+	unsigned percent; /* as last told */
+};
+
+struct pool_object {
+	struct object obj;
+	struct pool *pool;
+	uint64_t total, free_space; /* as of the last second; engine->lock */
+	bool refreshing;
+	struct work refresh;
+	struct engine *engine;
+};
+
+/* Something for the engine's thread to do. */
+struct message {
+	void (*fn)(struct engine *e, struct message *m);
+	STAILQ_ENTRY(message) link;
+};
+
+struct engine {
+	const struct config *config;
+	struct store *store;
+	struct bufpool *bufs;
+	struct workers *workers;
+	struct loop **loops;
+	unsigned n_loops;
+	struct readops readops;
+	bool started;
+
+	pthread_mutex_t lock; /* the objects */
+	struct index by_id[ENGINE_N_CLASSES];
+	struct index by_name[ENGINE_N_CLASSES];
+	uint64_t sequence;
+	unsigned n_handles;
+
+	pthread_t thread;
+	pthread_mutex_t queue_lock;
+	pthread_cond_t queue_wakes;
+	STAILQ_HEAD(, message) queue;
+	bool quit;
+	bool stopping; /* no command that would wait; queue_lock */
+	unsigned n_closing; /* devices being closed; the engine's thread */
+	TAILQ_HEAD(, replica_call) calls; /* specs under way; the engine's thread */
+	int64_t last_tick_ms;
+
+	void (*subscriber)(void *opaque, const struct engine_event *event);
+	void *subscriber_opaque;
+};
+
+/* engine.c */
+void engine_post(struct engine *e, struct message *m);
+void engine_event(struct engine *e, enum engine_event_kind kind, enum engine_class class,
+		  uint64_t id, uint64_t files);
+void engine_event_object(struct engine *e, enum engine_event_kind kind,
+			 const struct object *obj, uint64_t parent, bool by_command);
+bool engine_is_stopping(struct engine *e);
+void engine_lock(struct engine *e);
+void engine_unlock(struct engine *e);
+#define FILE_BIT(file) (UINT64_C(1) << (file))
+
+/* Adds to and takes from the indexes; the lock is held. */
+int object_add(struct engine *e, struct object *obj);
+void object_remove(struct engine *e, struct object *obj);
+void *object_by_id(struct engine *e, enum engine_class class, uint64_t id);
+void *object_by_name(struct engine *e, enum engine_class class, const char *name);
+/* "nightly, prod": the names of a class, for a message; at most a few. */
+void object_names(struct engine *e, enum engine_class class, char *buf, size_t size);
+
+/* command.c */
+void command_run(struct engine *e, struct engine_command *cmd);
+/* Notes the outcome as the directory's result, tells of it, answers. */
+void command_answer(struct engine *e, struct engine_command *cmd);
+/* The outcome of a command whose transaction failed with r (-errno). */
+int command_store_failed(struct outcome *o, int r);
+
+/* element.c */
+struct element *element_new(struct engine *e, const struct store_element *row);
+void element_free(void *element);
+void element_row(const struct element *el, struct store_element *row);
+int element_open(struct element *el); /* its device or its image files */
+void element_close(struct element *el, bool release);
+void element_create(struct engine *e, struct engine_command *cmd);
+void element_remove(struct engine *e, struct engine_command *cmd);
+void element_write(struct engine *e, struct engine_command *cmd);
+bool element_in_relationship(const struct element *el);
+/* Whether it takes requests now; if not, why, as a sentence. */
+bool element_is_ready(const struct element *el, char *why, size_t size);
+uint64_t element_new_key(void);
+/* Takes images that no row speaks of any more out of the objects, and their
+ * files out of the pool in the background. */
+void element_drop_image(struct engine *e, struct element *el, bool by_command);
+int element_save(struct element *el);
+int element_open_device(struct element *el);
+/* Gives a self-contained image a volume over its raw file, so that it can be a
+ * source. */
+int element_open_as_source(struct element *el);
+void element_describe_handles(const struct element *el, char *buf, size_t size);
+
+/* group.c */
+struct group *group_new(const struct store_group *row);
+void group_free(void *group);
+void group_row(const struct group *g, struct store_group *row);
+void group_create(struct engine *e, struct engine_command *cmd);
+void group_remove(struct engine *e, struct engine_command *cmd);
+void group_write(struct engine *e, struct engine_command *cmd);
+/* Sets the list; lock held. */
+int group_set_members(struct group *g, struct element **members, size_t n);
+/* After a relationship has ended, or a list was emptied: removes the group if
+ * its properties say so. */
+void group_apply_lifetime(struct engine *e, struct group *g, bool unassociated);
+
+/* replica.c: CreateGroupReplica */
+void replica_write_spec(struct engine *e, struct engine_command *cmd);
+void replica_interrupt(struct engine *e, struct engine_command *cmd);
+/* An element's state has changed, a second has passed, the engine stops: calls
+ * that wait look again. */
+void replica_run_calls(struct engine *e);
+/* The CopyState of a relationship has changed (or it ended): the write that
+ * waits for one is answered if it is reached. */
+void replica_check_waiter(struct engine *e, struct relationship *rel);
+
+/* relation.c: group associations, their states, ModifyReplicaSynchronization */
+struct relationship *relation_new(const struct store_relationship *row);
+void relation_free(struct relationship *rel);
+struct pair *pair_new(const struct store_pair *row);
+void pair_free(struct pair *p);
+/* Connects image, source and pair, and starts what its state asks for. */
+void pair_attach(struct pair *p);
+void pair_detach(struct pair *p);
+/*
+ * A change of a relationship's states: begin copies what is, the caller changes
+ * the copy, commit checks it against the table of transitions, writes the store,
+ * then the objects, then tells.  The one door for CopyState and JobState.
+ */
+struct pair_draft {
+	unsigned copy_state, progress_status;
+	int64_t when_synced;
+	const char *error; /* NULL = as it is */
+	bool complete;     /* the target is self-contained from now on */
+};
+struct draft {
+	struct relationship *rel;
+	struct store_relationship row;
+	struct pair_draft *pairs;
+	unsigned job_state; /* 0 = as it is */
+	unsigned job_error_code;
+	const char *job_error;
+};
+int draft_begin(struct draft *d, struct relationship *rel);
+/* Ends the draft.  -errno: nothing was changed. */
+int draft_commit(struct engine *e, struct draft *d);
+void draft_drop(struct draft *d);
+/* Every pair gets its instant and begins to copy. */
+/* Writes rel->consistency_method; the lock is held, or rel not visible. */
+void relation_describe_consistency(struct relationship *rel);
+void relation_set_instant(struct draft *d, int64_t now_ms);
+
+void relation_break(struct engine *e, struct pair *p, int error, const char *reason);
+/* Ends a relationship; with images they go too.  0 or -errno (nothing ended). */
+int relation_end(struct engine *e, struct relationship *rel, bool delete_images,
+		 unsigned job_state);
+unsigned relation_copy_state(const struct relationship *rel);
+unsigned relation_progress_status(const struct relationship *rel);
+void relation_progress(const struct relationship *rel, struct image_progress *ret);
+void pair_progress(const struct pair *p, struct image_progress *ret);
+unsigned pair_percent(const struct pair *p);
+unsigned relation_percent(const struct relationship *rel);
+void relation_tick(struct engine *e, struct relationship *rel, int64_t now_ms);
+void relation_element_changed(struct engine *e, struct element *el);
+/* Compares the derived states of the group with what was told last; notes the
+ * new ones for wait/ and tells of them.  files: what changed besides. */
+void relation_tell(struct engine *e, struct relationship *rel, uint64_t files);
+
+/* operation.c: ModifyReplicaSynchronization */
+void operation_write(struct engine *e, struct engine_command *cmd);
+void operation_allowed(const struct relationship *rel, struct strbuf *b);
+
+/* job.c */
+struct job *job_new(const struct store_job *row);
+/* A new job of a relationship, durable and visible.  -errno. */
+int job_begin(struct engine *e, struct relationship *rel);
+/* The row of a job that begins now; its name lives in title. */
+void job_describe_new(const char *relationship, char *title, size_t size,
+		      struct store_job *row);
+void job_free(void *job);
+void job_row(const struct job *j, struct store_job *row);
+bool job_is_over(const struct job *j);
+void job_write(struct engine *e, struct engine_command *cmd);
+void job_drop(struct engine *e, struct job *j);
+void job_tick(struct engine *e, int64_t now_ms);
+int64_t job_time_before_removal(const struct engine *e, const struct job *j);
+
+/* load.c */
+int load_state(struct engine *e, struct strbuf *errors);
+
+#endif

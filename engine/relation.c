@@ -1,0 +1,442 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+
+/*
+ * Relationships (CIM_GroupSynchronized) and their pairs
+ * (CIM_StorageSynchronized): what connects a source, an image and a state.
+ *
+ * What holds in each CopyState of a pair of a Clone:
+ *
+ *   Initialized, Inactive, Prepared  no instant; the image has no source, its
+ *                    reads are EIO
+ *   Unsynchronized   the image has its source and the copier runs
+ *   Suspended        the image has its source, the copier stands still
+ *   Synchronized     the image is complete and durable; no source
+ *   Broken, Aborted  no source; what has come stays
+ *
+ * draft.c has the table of who may go where.
+ */
+
+#include "engine/model.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "conf/cleanup.h"
+#include "conf/log.h"
+#include "conf/strbuf.h"
+#include "conf/timefmt.h"
+
+enum pair_news { PAIR_COMPLETE, PAIR_BROKEN };
+
+struct pair_message {
+	struct message m;
+	uint64_t pair;
+	enum pair_news news;
+	int error;
+	char reason[IMAGE_REASON_MAX];
+};
+
+struct relationship *relation_new(const struct store_relationship *row)
+{
+	struct relationship *rel = calloc(1, sizeof(*rel));
+
+	if (!rel)
+		return NULL;
+	rel->row = *row;
+	rel->row.spec = strdup(row->spec ? row->spec : "");
+	rel->row.pool = strdup(row->pool ? row->pool : "");
+	if (!rel->row.spec || !rel->row.pool) {
+		relation_free(rel);
+		return NULL;
+	}
+	return rel;
+}
+
+void relation_free(struct relationship *rel)
+{
+	if (!rel)
+		return;
+	for (size_t i = 0; i < rel->n_pairs; i++)
+		pair_free(rel->pairs[i]);
+	free(rel->pairs);
+	free((char *)rel->row.spec);
+	free((char *)rel->row.pool);
+	free(rel);
+}
+
+void relation_describe_consistency(struct relationship *rel)
+{
+	CLEANUP_STRBUF struct strbuf b = STRBUF_INIT;
+
+	if (rel->row.consistency_state == CIM_CONSISTENCY_STATE_INCONSISTENT)
+		strbuf_adds(&b, "none: a member is shared; what others write to it while "
+				"it is copied is in the copy or not");
+	else if (rel->row.consistency == CIM_CONSISTENCY_SEQUENTIAL)
+		strbuf_adds(&b, "exclusive: no other initiator writes to the members");
+	else
+		strbuf_adds(&b, "none asked for: each member is of its own instant");
+	if (rel->row.when_synced) {
+		strbuf_adds(&b, "\ninstant: ");
+		timefmt_add(&b, rel->row.when_synced);
+	}
+	snprintf(rel->consistency_method, sizeof(rel->consistency_method), "%s", b.s);
+}
+
+struct pair *pair_new(const struct store_pair *row)
+{
+	struct pair *p = calloc(1, sizeof(*p));
+
+	if (!p)
+		return NULL;
+	p->obj.class = ENGINE_PAIR;
+	p->obj.id = row->id;
+	snprintf(p->obj.name, sizeof(p->obj.name), "%u", row->n);
+	p->n = row->n;
+	p->copy_state = row->copy_state;
+	p->progress_status = row->progress_status;
+	p->when_synced = row->when_synced;
+	p->bytes_copied = row->bytes_copied;
+	p->bytes_skipped = row->bytes_skipped;
+	snprintf(p->error, sizeof(p->error), "%s", row->error ? row->error : "");
+	return p;
+}
+
+void pair_free(struct pair *p)
+{
+	free(p);
+}
+
+/* ---- news of images ----------------------------------------------------------- */
+
+struct finish_files {
+	struct work work;
+	struct pool *pool;
+	uint64_t id;
+	unsigned uid, gid;
+};
+
+/* The map is needed no more, and the raw file may be read by its owner. */
+static void finish_files(struct work *work)
+{
+	struct finish_files *f = (struct finish_files *)work;
+	int r = pool_publish_image(f->pool, f->id, f->uid, f->gid);
+
+	if (r >= 0)
+		r = pool_remove_map(f->pool, f->id);
+	if (r < 0)
+		log_warn("pool %s: image %" PRIu64 " cannot be published: %s",
+			 pool_name(f->pool), f->id, strerror(-r));
+	free(f);
+}
+
+static void publish(struct engine *e, struct element *target)
+{
+	struct finish_files *f = calloc(1, sizeof(*f));
+
+	if (!f)
+		return;
+	f->work.fn = finish_files;
+	f->pool = target->pool->pool;
+	f->id = target->obj.id;
+	f->uid = e->config->daemon.user;
+	f->gid = e->config->daemon.group;
+	workers_submit(e->workers, &f->work);
+}
+
+/* A complete image needs no open files until somebody opens it; the pair keeps
+ * the count of what was copied. */
+static void close_image(struct engine *e, struct pair *p)
+{
+	struct element *target = p->target;
+	struct image_progress progress;
+	struct image *image;
+
+	pair_progress(p, &progress);
+	engine_lock(e);
+	p->bytes_copied = progress.bytes_copied;
+	p->bytes_skipped = progress.bytes_skipped;
+	target->allocated = image_allocated(target->image);
+	image = move_ptr(target->image);
+	engine_unlock(e);
+	/* Open handles have references of their own. */
+	image_unref(image);
+}
+
+/* Whether all pairs but p are in a state. */
+static bool others_are(const struct pair *p, unsigned copy_state)
+{
+	for (size_t i = 0; i < p->rel->n_pairs; i++)
+		if (p->rel->pairs[i] != p &&
+		    p->rel->pairs[i]->copy_state != copy_state)
+			return false;
+	return true;
+}
+
+static void pair_completed(struct engine *e, struct pair *p)
+{
+	struct relationship *rel = p->rel;
+	bool last = others_are(p, CIM_COPY_SYNCHRONIZED);
+	struct draft d;
+	int r;
+
+	if (p->copy_state != CIM_COPY_UNSYNCHRONIZED && p->copy_state != CIM_COPY_SUSPENDED)
+		return;
+	pair_detach(p);
+	engine_lock(e);
+	rel->last_progress_ms = timefmt_now_ms();
+	engine_unlock(e);
+	r = draft_begin(&d, rel);
+	if (r < 0)
+		return;
+	d.pairs[p->n - 1].copy_state = CIM_COPY_SYNCHRONIZED;
+	d.pairs[p->n - 1].progress_status = CIM_PROGRESS_COMPLETED;
+	d.pairs[p->n - 1].complete = true;
+	if (last) {
+		d.row.when_synchronized = timefmt_now_ms();
+		d.job_state = CIM_JOB_COMPLETED;
+	}
+	r = draft_commit(e, &d);
+	if (r < 0) {
+		relation_break(e, p, r, "the state store cannot be written");
+		return;
+	}
+	publish(e, p->target);
+	close_image(e, p);
+	if (last && rel->row.detaching)
+		relation_end(e, rel, false, 0);
+}
+
+static void take_news(struct engine *e, struct message *m)
+{
+	struct pair_message *msg = (struct pair_message *)m;
+	struct pair *p = object_by_id(e, ENGINE_PAIR, msg->pair);
+
+	if (p && msg->news == PAIR_COMPLETE)
+		pair_completed(e, p);
+	else if (p)
+		relation_break(e, p, msg->error, msg->reason);
+	free(msg);
+}
+
+static void post_news(struct pair *p, enum pair_news news, int error, const char *reason)
+{
+	struct pair_message *msg = calloc(1, sizeof(*msg));
+
+	if (!msg)
+		return;
+	msg->m.fn = take_news;
+	msg->pair = p->obj.id;
+	msg->news = news;
+	msg->error = error;
+	snprintf(msg->reason, sizeof(msg->reason), "%s", reason);
+	engine_post(p->source->engine, &msg->m);
+}
+
+static void image_completed(void *opaque)
+{
+	post_news(opaque, PAIR_COMPLETE, 0, "");
+}
+
+static void image_broke(void *opaque, int error, const char *reason)
+{
+	post_news(opaque, PAIR_BROKEN, error, reason);
+}
+
+void pair_attach(struct pair *p)
+{
+	const struct image_watcher watcher = { image_completed, image_broke, p };
+	struct engine *e = p->source->engine;
+
+	if (p->copy_state != CIM_COPY_UNSYNCHRONIZED && p->copy_state != CIM_COPY_SUSPENDED)
+		return;
+	if (!p->target->image) {
+		relation_break(e, p, -EIO, p->target->error);
+		return;
+	}
+	if (element_open_as_source(p->source) < 0) {
+		relation_break(e, p, -EIO, p->source->error);
+		return;
+	}
+	image_set_source(p->target->image, p->source->volume, p->source->obj.name,
+			 &watcher);
+	p->watched = true;
+	if (p->copy_state == CIM_COPY_UNSYNCHRONIZED)
+		image_start_copy(p->target->image);
+}
+
+void pair_detach(struct pair *p)
+{
+	if (p->watched && p->target->image)
+		image_cut_off(p->target->image);
+	p->watched = false;
+}
+
+/* ---- what fails ------------------------------------------------------------------ */
+
+void relation_break(struct engine *e, struct pair *p, int error, const char *reason)
+{
+	struct relationship *rel = p->rel;
+	char others[128];
+	struct draft d;
+	int r;
+
+	if (p->copy_state == CIM_COPY_BROKEN || p->copy_state == CIM_COPY_ABORTED)
+		return;
+	log_error("%s: pair %u (%s) broke: %s", rel->row.name, p->n, p->source->obj.name,
+		  reason);
+	for (size_t i = 0; i < rel->n_pairs; i++)
+		pair_detach(rel->pairs[i]);
+	if (draft_begin(&d, rel) < 0)
+		return;
+	snprintf(others, sizeof(others), "member %s broke", p->source->obj.name);
+	for (size_t i = 0; i < rel->n_pairs; i++) {
+		if (d.pairs[i].copy_state == CIM_COPY_BROKEN)
+			continue;
+		d.pairs[i].copy_state = CIM_COPY_BROKEN;
+		d.pairs[i].progress_status = CIM_PROGRESS_NOT_APPLICABLE;
+		d.pairs[i].when_synced = 0;
+		d.pairs[i].error = rel->pairs[i] == p ? reason : others;
+	}
+	d.row.when_synced = 0;
+	d.row.detaching = false;
+	d.job_state = CIM_JOB_EXCEPTION;
+	d.job_error_code = outcome_code_of_errno(-error);
+	d.job_error = reason;
+	r = draft_commit(e, &d);
+	if (r < 0)
+		log_error("%s: cannot record that it broke: %s", rel->row.name,
+			  strerror(-r));
+}
+
+void relation_element_changed(struct engine *e, struct element *el)
+{
+	char reason[BD_ERROR_MAX];
+	struct pair *p;
+
+	if (el->status.state != BD_REFUSED)
+		return;
+	snprintf(reason, sizeof(reason), "%s", el->status.error);
+	TAILQ_FOREACH (p, &el->source_of, link)
+		if (p->copy_state == CIM_COPY_UNSYNCHRONIZED ||
+		    p->copy_state == CIM_COPY_SUSPENDED)
+			relation_break(e, p, -EIO, reason);
+}
+
+/* ---- the end --------------------------------------------------------------------- */
+
+static int end_in_store(struct engine *e, struct relationship *rel, bool delete_images,
+			unsigned job_state)
+{
+	struct store_job job;
+
+	store_begin(e->store);
+	store_relationship_delete(e->store, rel->row.id);
+	if (delete_images) {
+		store_members_set(e->store, rel->group->obj.id, NULL, 0);
+		for (size_t i = 0; i < rel->n_pairs; i++)
+			store_element_delete(e->store, rel->pairs[i]->target->obj.id);
+	}
+	if (rel->job && job_state && !job_is_over(rel->job)) {
+		job_row(rel->job, &job);
+		job.state = job_state;
+		job.last_state_change = timefmt_now_ms();
+		job.elapsed_ms = job.last_state_change - job.start_time;
+		store_job_update(e->store, &job);
+	}
+	return store_commit(e->store);
+}
+
+/* Takes the relationship out of the objects; the lock is held. */
+static void unlink_locked(struct engine *e, struct relationship *rel, bool delete_images,
+			  unsigned job_state)
+{
+	struct group *g = rel->group;
+
+	for (size_t i = 0; i < rel->n_pairs; i++) {
+		struct pair *p = rel->pairs[i];
+
+		object_remove(e, &p->obj);
+		TAILQ_REMOVE(&p->source->source_of, p, link);
+		p->source->n_source--;
+		p->target->target_of = NULL;
+	}
+	if (rel->source_group)
+		rel->source_group->n_source--;
+	if (rel->job) {
+		if (job_state && !job_is_over(rel->job)) {
+			rel->job->state = job_state;
+			rel->job->last_state_change = timefmt_now_ms();
+			rel->job->elapsed_ms =
+				rel->job->last_state_change - rel->job->start_time;
+		}
+		rel->job->rel = NULL;
+	}
+	if (delete_images)
+		group_set_members(g, NULL, 0);
+	g->rel = NULL;
+	g->ended = ++e->sequence;
+	g->copy_state = CIM_COPY_NOT_APPLICABLE;
+	g->progress_status = CIM_PROGRESS_NOT_APPLICABLE;
+	g->percent = 0;
+}
+
+static void tell_end(struct engine *e, struct relationship *rel, bool delete_images)
+{
+	struct group *g = rel->group;
+	uint64_t element_files = FILE_BIT(ELEMENT_RELATIONSHIPS) |
+				 FILE_BIT(ELEMENT_GROUPS);
+
+	for (size_t i = 0; i < rel->n_pairs; i++) {
+		engine_event_object(e, ENGINE_EVENT_REMOVED, &rel->pairs[i]->obj,
+				    g->obj.id, false);
+		engine_event(e, ENGINE_EVENT_CHANGED, ENGINE_ELEMENT,
+			     rel->pairs[i]->source->obj.id, element_files);
+		if (!delete_images)
+			engine_event(e, ENGINE_EVENT_CHANGED, ENGINE_ELEMENT,
+				     rel->pairs[i]->target->obj.id, element_files);
+	}
+	if (rel->source_group)
+		engine_event(e, ENGINE_EVENT_CHANGED, ENGINE_GROUP,
+			     rel->source_group->obj.id, FILE_BIT(GROUP_RELATIONSHIPS));
+	if (rel->job)
+		engine_event(e, ENGINE_EVENT_CHANGED, ENGINE_JOB, rel->job->obj.id,
+			     FILE_BIT(JOB_STATE) | FILE_BIT(JOB_OPERATIONAL_STATUS) |
+				     FILE_BIT(JOB_TIME_OF_LAST_STATE_CHANGE));
+	engine_event(e, ENGINE_EVENT_CHANGED, ENGINE_GROUP, g->obj.id,
+		     FILE_BIT(GROUP_N_FILES) - 1);
+}
+
+int relation_end(struct engine *e, struct relationship *rel, bool delete_images,
+		 unsigned job_state)
+{
+	struct group *g = rel->group, *source_group = rel->source_group;
+	struct element **images = calloc(rel->n_pairs + 1, sizeof(*images));
+	size_t n = rel->n_pairs;
+	int r = images ? end_in_store(e, rel, delete_images, job_state) : -ENOMEM;
+
+	if (r < 0) {
+		free(images);
+		return r;
+	}
+	for (size_t i = 0; i < n; i++) {
+		pair_detach(rel->pairs[i]);
+		images[i] = rel->pairs[i]->target;
+	}
+	engine_lock(e);
+	unlink_locked(e, rel, delete_images, job_state);
+	engine_unlock(e);
+	tell_end(e, rel, delete_images);
+	rel->ended = true;
+	replica_check_waiter(e, rel);
+	for (size_t i = 0; i < n && delete_images; i++)
+		element_drop_image(e, images[i], false);
+	free(images);
+	relation_free(rel);
+	if (source_group && source_group != g)
+		group_apply_lifetime(e, source_group, true);
+	group_apply_lifetime(e, g, true);
+	return 0;
+}

@@ -1,0 +1,542 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+
+/*
+ * CreateGroupReplica: the way of one spec from its text to a relationship.
+ *
+ *   CHECK      the text, the objects it names                (at once)
+ *   LOGIN      every source has to be ready; waits LOGIN_MS  (parked)
+ *   FILES      ids are drawn, image and map files are made and synced by a
+ *              worker                                        (parked)
+ *   COMMIT     one transaction: relationship, pairs, job, members; then the
+ *              objects, then the copy starts                 (at once)
+ *   STATE      the write waits for WaitForCopyState           (parked)
+ *
+ * Durable when: the rows of the images before their files (so that a crash
+ * leaves rows without a pair, which the next start deletes with their files),
+ * the files before the transaction that makes them targets (invariant I9).
+ * Until that transaction nothing can be seen of the call, and a failure leaves
+ * nothing behind.
+ *
+ * While a call is under way its group has ->call set and its sources count it in
+ * n_source: nothing that it was checked against can change.
+ */
+
+#include "engine/replica.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "conf/cleanup.h"
+#include "conf/log.h"
+#include "conf/timefmt.h"
+
+enum { LOGIN_MS = 10000 };
+
+static void hold_sources(struct replica_call *call, int by)
+{
+	struct engine *e = call->engine;
+
+	engine_lock(e);
+	for (size_t i = 0; i < call->n; i++)
+		call->sources[i]->n_source += (unsigned)by;
+	if (call->source_group)
+		call->source_group->n_source += (unsigned)by;
+	engine_unlock(e);
+}
+
+static void call_free(struct replica_call *call)
+{
+	spec_done(&call->spec);
+	free(call->sources);
+	free(call->target_ids);
+	free(call);
+}
+
+/* Answers the write, if it still waits; the call goes on or not. */
+static void answer(struct replica_call *call)
+{
+	struct engine_command *cmd = move_ptr(call->cmd);
+
+	if (!cmd)
+		return;
+	cmd->priv = NULL;
+	command_answer(call->engine, cmd);
+}
+
+/* The end of a call that made nothing; call->outcome says why. */
+static void give_up(struct replica_call *call)
+{
+	if (call->listed)
+		TAILQ_REMOVE(&call->engine->calls, call, link);
+	hold_sources(call, -1);
+	call->group->call = NULL;
+	if (call->cmd)
+		call->cmd->outcome = call->outcome;
+	answer(call);
+	call_free(call);
+}
+
+/* ---- FILES ----------------------------------------------------------------------- */
+
+static void delete_rows(struct replica_call *call)
+{
+	struct engine *e = call->engine;
+
+	store_begin(e->store);
+	for (size_t i = 0; i < call->n; i++)
+		store_element_delete(e->store, call->target_ids[i]);
+	if (store_commit(e->store) < 0)
+		log_warn("%s: rows of images that were not made stay in the state "
+			 "store until the next start",
+			 call->spec.relationship_name);
+}
+
+static void target_name(const struct replica_call *call, size_t i, char *buf, size_t size)
+{
+	snprintf(buf, size, "%s_%zu", call->spec.relationship_name, i + 1);
+}
+
+static uint64_t source_size(const struct element *el)
+{
+	return el->have_info ? el->info.size : el->size;
+}
+
+void replica_target_row(const struct replica_call *call, size_t i,
+			struct store_element *row)
+{
+	const struct element *source = call->sources[i];
+
+	*row = (struct store_element){
+		.id = call->target_ids[i],
+		.origin = STORE_ORIGIN_REPLICA,
+		.url = "",
+		.exclusive = true,
+		.size = source_size(source),
+		.block_size = source->have_info ? source->info.block_size :
+						  source->block_size,
+		.serial = "",
+		.wwn = "",
+		.pool = call->pool->obj.name,
+		.generation = 1,
+		.created = call->now_ms,
+		.modified = call->now_ms,
+	};
+	target_name(call, i, row->name, sizeof(row->name));
+}
+
+/* By a worker. */
+static void make_files(struct work *work)
+{
+	struct replica_call *call =
+		(struct replica_call *)((char *)work - offsetof(struct replica_call, work));
+	struct pool *pool = call->pool->pool;
+	size_t made = 0;
+	int r = 0;
+
+	while (made < call->n && r >= 0) {
+		r = pool_create_image(pool, call->target_ids[made],
+				      source_size(call->sources[made]), 1, false);
+		made += r >= 0;
+	}
+	if (r >= 0)
+		r = pool_sync(pool);
+	if (r < 0)
+		for (size_t i = 0; i < made; i++)
+			pool_remove_image(pool, call->target_ids[i]);
+	call->files_result = r;
+	engine_post(call->engine, &call->files_made);
+}
+
+void replica_undo_files(struct replica_call *call, int r)
+{
+	for (size_t i = 0; i < call->n; i++)
+		pool_remove_image(call->pool->pool, call->target_ids[i]);
+	delete_rows(call);
+	command_store_failed(&call->outcome, r);
+	give_up(call);
+}
+
+void replica_call_done(struct replica_call *call)
+{
+	hold_sources(call, -1);
+	call_free(call);
+}
+
+static void take_files(struct engine *e, struct message *m)
+{
+	struct replica_call *call =
+		(struct replica_call *)((char *)m - offsetof(struct replica_call,
+							     files_made));
+
+	if (engine_is_stopping(e)) {
+		/* What was made goes at the next start. */
+		give_up(call);
+		return;
+	}
+	if (call->files_result >= 0) {
+		replica_commit(call);
+		return;
+	}
+	delete_rows(call);
+	outcome_fail(&call->outcome, CIM_RETURN_FAILED,
+		     call->files_result == -ENOSPC ? ENOSPC : 0,
+		     "pool %s: the files of the images cannot be made: %s",
+		     call->pool->obj.name, strerror(-call->files_result));
+	give_up(call);
+}
+
+static void start_files(struct replica_call *call)
+{
+	struct engine *e = call->engine;
+	int r;
+
+	call->phase = REPLICA_FILES;
+	call->now_ms = timefmt_now_ms();
+	store_begin(e->store);
+	for (size_t i = 0; i < call->n; i++) {
+		struct store_element row;
+		int64_t id;
+
+		replica_target_row(call, i, &row);
+		row.id = 0;
+		id = store_element_insert(e->store, &row);
+		call->target_ids[i] = id > 0 ? (uint64_t)id : 0;
+	}
+	r = store_commit(e->store);
+	if (r < 0) {
+		command_store_failed(&call->outcome, r);
+		give_up(call);
+		return;
+	}
+	call->work.fn = make_files;
+	call->files_made.fn = take_files;
+	workers_submit(e->workers, &call->work);
+}
+
+/* ---- LOGIN ----------------------------------------------------------------------- */
+
+/* A source that is not ready; NULL if all are. */
+static const struct element *not_ready(const struct replica_call *call, char *why,
+				       size_t size)
+{
+	for (size_t i = 0; i < call->n; i++)
+		if (!element_is_ready(call->sources[i], why, size))
+			return call->sources[i];
+	return NULL;
+}
+
+/* Goes on if it can; true if the call has left this phase. */
+static bool try_login(struct replica_call *call)
+{
+	const struct element *el;
+	bool refused, late = timefmt_monotonic_ns() >= call->deadline_ns;
+	char why[800] = "";
+
+	el = not_ready(call, why, sizeof(why));
+	if (!el) {
+		if (call->listed)
+			TAILQ_REMOVE(&call->engine->calls, call, link);
+		call->listed = false;
+		start_files(call);
+		return true;
+	}
+	refused = *el->error || el->status.state == BD_REFUSED ||
+		  (!*el->url && el->origin != STORE_ORIGIN_REPLICA);
+	if (!late && !refused && !engine_is_stopping(call->engine))
+		return false;
+	outcome_fail(&call->outcome, CIM_RETURN_FAILED, 0,
+		     "member %s is not ready: %.500s", el->obj.name, why);
+	give_up(call);
+	return true;
+}
+
+void replica_run_calls(struct engine *e)
+{
+	struct replica_call *call, *next;
+
+	for (call = TAILQ_FIRST(&e->calls); call; call = next) {
+		next = TAILQ_NEXT(call, link);
+		try_login(call);
+	}
+	if (engine_is_stopping(e))
+		replica_answer_waiters(e);
+}
+
+/* ---- CHECK ----------------------------------------------------------------------- */
+
+static int fail_missing(struct replica_call *call, const char *parameter,
+			const char *kind, const char *name, enum engine_class class)
+{
+	char names[256];
+
+	object_names(call->engine, class, names, sizeof(names));
+	return outcome_fail(&call->outcome, CIM_RETURN_INVALID_PARAMETER, ENOENT,
+			    "%s: there is no %s \"%s\"; %ss: %s", parameter, kind, name,
+			    kind, names);
+}
+
+static int find_sources(struct replica_call *call)
+{
+	struct engine *e = call->engine;
+	struct element *one = NULL;
+	struct group *g = NULL;
+
+	if (*call->spec.source_group) {
+		g = object_by_name(e, ENGINE_GROUP, call->spec.source_group);
+		if (!g)
+			return fail_missing(call, "SourceGroup", "group",
+					    call->spec.source_group, ENGINE_GROUP);
+		if (g == call->group)
+			return outcome_fail(&call->outcome, CIM_RETURN_INVALID_PARAMETER,
+					    0, "SourceGroup: \"%s\" cannot be its own "
+					       "replica; write the spec in another group",
+					    g->obj.name);
+		if (!g->n_members)
+			return outcome_fail(&call->outcome, CIM_RETURN_INVALID_PARAMETER,
+					    0, "SourceGroup: group \"%s\" is empty; write "
+					       "its members first",
+					    g->obj.name);
+	} else {
+		one = object_by_name(e, ENGINE_ELEMENT, call->spec.source_element);
+		if (!one)
+			return fail_missing(call, "SourceElement", "element",
+					    call->spec.source_element, ENGINE_ELEMENT);
+	}
+	call->n = g ? g->n_members : 1;
+	call->sources = calloc(call->n, sizeof(*call->sources));
+	call->target_ids = calloc(call->n, sizeof(*call->target_ids));
+	if (!call->sources || !call->target_ids)
+		return outcome_fail(&call->outcome, CIM_RETURN_FAILED, ENOMEM,
+				    "out of memory");
+	memcpy(call->sources, g ? g->members : &one, call->n * sizeof(*call->sources));
+	call->source_group = g;
+	return 0;
+}
+
+static int check_sources(struct replica_call *call)
+{
+	for (size_t i = 0; i < call->n; i++) {
+		struct element *el = call->sources[i];
+
+		if (el->target_of)
+			return outcome_fail(&call->outcome, CIM_RETURN_IN_USE, 0,
+					    "\"%s\" is a target of relationship \"%s\"; "
+					    "it can be a source once it is detached",
+					    el->obj.name, el->target_of->rel->row.name);
+		if (el->origin == STORE_ORIGIN_REPLICA && !el->complete)
+			return outcome_fail(&call->outcome, CIM_RETURN_FAILED, 0,
+					    "\"%s\" is an image that was never completed",
+					    el->obj.name);
+		if (el->origin == STORE_ORIGIN_REPLICA)
+			element_open_as_source(el);
+	}
+	return 0;
+}
+
+static int find_pool(struct replica_call *call)
+{
+	struct engine *e = call->engine;
+	const char *name = *call->spec.target_pool ? call->spec.target_pool :
+						     e->config->daemon.default_pool;
+
+	if (!*name)
+		return outcome_fail(&call->outcome, CIM_RETURN_INVALID_PARAMETER, 0,
+				    "TargetPool: no pool is configured; add a [pool "
+				    "NAME] to %s",
+				    e->config->path);
+	call->pool = object_by_name(e, ENGINE_POOL, name);
+	return call->pool ? 0 : fail_missing(call, "TargetPool", "pool", name, ENGINE_POOL);
+}
+
+static void find_same_name(void *thing, void *opaque)
+{
+	const struct group *g = thing;
+	struct replica_call *call = opaque;
+	const char *name = g->rel  ? g->rel->row.name :
+			   g->call ? g->call->spec.relationship_name :
+				     "";
+
+	if (g != call->group && !strcmp(name, call->spec.relationship_name))
+		call->same_name = g;
+}
+
+static int check_names(struct replica_call *call)
+{
+	char name[NAME_ELEMENT_MAX_LEN + 24];
+
+	if (!*call->spec.relationship_name)
+		memcpy(call->spec.relationship_name, call->group->obj.name,
+		       sizeof(call->spec.relationship_name));
+	index_each(&call->engine->by_id[ENGINE_GROUP], find_same_name, call);
+	if (call->same_name)
+		return outcome_fail(&call->outcome, CIM_RETURN_IN_USE, 0,
+				    "RelationshipName: group \"%s\" has a relationship "
+				    "\"%s\" already; choose another name",
+				    call->same_name->obj.name,
+				    call->spec.relationship_name);
+	for (size_t i = 0; i < call->n; i++) {
+		target_name(call, i, name, sizeof(name));
+		if (strlen(name) > NAME_ELEMENT_MAX_LEN)
+			return outcome_fail(&call->outcome, CIM_RETURN_INVALID_PARAMETER,
+					    ENAMETOOLONG,
+					    "RelationshipName: \"%s\" makes image names "
+					    "longer than %d bytes",
+					    call->spec.relationship_name,
+					    NAME_ELEMENT_MAX_LEN);
+		if (object_by_name(call->engine, ENGINE_ELEMENT, name))
+			return outcome_fail(&call->outcome, CIM_RETURN_IN_USE, 0,
+					    "RelationshipName: there is an element \"%s\" "
+					    "already; choose another name, or remove it",
+					    name);
+	}
+	return 0;
+}
+
+/* Decides Consistency, and what can be said of it. */
+static int decide_consistency(struct replica_call *call)
+{
+	const struct element *shared = NULL;
+
+	for (size_t i = 0; i < call->n && !shared; i++)
+		if (!call->sources[i]->exclusive &&
+		    call->sources[i]->origin != STORE_ORIGIN_REPLICA)
+			shared = call->sources[i];
+	if (shared && call->spec.consistency == CIM_CONSISTENCY_SEQUENTIAL)
+		return outcome_fail(&call->outcome, CIM_RETURN_NOT_SUPPORTED, 0,
+				    "Consistency: Sequential Consistency is not to be had "
+				    "with shared_method = none, as member \"%s\" is "
+				    "shared: others may write it while it is copied; make "
+				    "it exclusive, or leave Consistency out",
+				    shared->obj.name);
+	call->consistency = call->spec.consistency ? call->spec.consistency :
+			    shared		   ? CIM_CONSISTENCY_NONE :
+						     CIM_CONSISTENCY_SEQUENTIAL;
+	call->consistency_state = shared ? CIM_CONSISTENCY_STATE_INCONSISTENT :
+				  call->consistency == CIM_CONSISTENCY_SEQUENTIAL ?
+					   CIM_CONSISTENCY_STATE_CONSISTENT :
+					   CIM_CONSISTENCY_STATE_NOT_APPLICABLE;
+	return 0;
+}
+
+static int check_group(struct replica_call *call)
+{
+	struct group *g = call->group;
+
+	if (g->rel || g->call)
+		return outcome_fail(&call->outcome, CIM_RETURN_IN_USE, 0,
+				    "spec: group \"%s\" has a relationship already; write "
+				    "Detach or ReturnToResourcePool to its control first",
+				    g->obj.name);
+	return 0;
+}
+
+static int check_members(struct replica_call *call)
+{
+	if (!call->group->n_members)
+		return 0;
+	return outcome_fail(&call->outcome, CIM_RETURN_INVALID_PARAMETER, 0,
+			    "TargetGroup: this group has members; write TargetGroup=%s to "
+			    "overwrite them, or empty the list, or use another group",
+			    call->group->obj.name);
+}
+
+/* Before anything else, and before the call holds anything. */
+static int check(struct replica_call *call, const char *text, size_t len)
+{
+	int r = check_group(call);
+
+	if (!r)
+		r = spec_parse(text, len, &call->spec, &call->outcome);
+	if (!r)
+		r = find_sources(call);
+	if (!r)
+		r = check_members(call);
+	if (!r)
+		r = find_pool(call);
+	if (!r)
+		r = check_names(call);
+	if (!r)
+		r = check_sources(call);
+	if (!r)
+		r = decide_consistency(call);
+	return r;
+}
+
+/* A further write on an open whose call was accepted: only to go on waiting. */
+static void write_again(struct engine *e, struct group *g, struct engine_command *cmd)
+{
+	CLEANUP_STRBUF struct strbuf canonical = STRBUF_INIT;
+	struct spec spec;
+
+	if (spec_parse(cmd->text, cmd->len, &spec, &cmd->outcome) < 0) {
+		command_answer(e, cmd);
+		return;
+	}
+	if (!*spec.relationship_name)
+		memcpy(spec.relationship_name, g->obj.name,
+		       sizeof(spec.relationship_name));
+	spec_format(&spec, &canonical);
+	if (g->rel && !strcmp(canonical.s, g->rel->row.spec)) {
+		replica_wait(e, g->rel, spec.wait_for_copy_state, cmd);
+	} else {
+		outcome_fail(&cmd->outcome, CIM_RETURN_INVALID_PARAMETER, 0,
+			     "spec: this open has made its call; open the file again "
+			     "for another");
+		command_answer(e, cmd);
+	}
+	spec_done(&spec);
+}
+
+void replica_write_spec(struct engine *e, struct engine_command *cmd)
+{
+	struct group *g = object_by_id(e, ENGINE_GROUP, cmd->id);
+	struct replica_call *call;
+
+	if (cmd->again) {
+		write_again(e, g, cmd);
+		return;
+	}
+	call = calloc(1, sizeof(*call));
+	if (!call) {
+		outcome_fail(&cmd->outcome, CIM_RETURN_FAILED, ENOMEM, "out of memory");
+		command_answer(e, cmd);
+		return;
+	}
+	call->engine = e;
+	call->group = g;
+	if (check(call, cmd->text, cmd->len) < 0) {
+		cmd->outcome = call->outcome;
+		call_free(call);
+		command_answer(e, cmd);
+		return;
+	}
+	call->cmd = cmd;
+	cmd->priv = call;
+	hold_sources(call, 1);
+	g->call = call;
+	call->phase = REPLICA_LOGIN;
+	call->deadline_ns = timefmt_monotonic_ns() + LOGIN_MS * UINT64_C(1000000);
+	if (try_login(call))
+		return;
+	TAILQ_INSERT_TAIL(&e->calls, call, link);
+	call->listed = true;
+}
+
+void replica_interrupt(struct engine *e, struct engine_command *cmd)
+{
+	struct replica_call *call, *next;
+
+	for (call = TAILQ_FIRST(&e->calls); call; call = next) {
+		next = TAILQ_NEXT(call, link);
+		if (call->cmd != cmd)
+			continue;
+		outcome_fail(&call->outcome, CIM_RETURN_FAILED, EINTR,
+			     "interrupted while waiting for a login; nothing was made");
+		give_up(call);
+		return;
+	}
+	replica_interrupt_waiter(e, cmd);
+}

@@ -1,0 +1,380 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+
+/* CreateGroupReplica, the second half: the relationship is made, and the write
+ * waits for its CopyState. */
+
+#include "engine/replica.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "conf/cleanup.h"
+#include "conf/log.h"
+#include "conf/timefmt.h"
+
+/* Everything that the transaction makes, before it is visible. */
+struct made {
+	struct relationship *rel;
+	struct element **targets;
+	struct job *job; /* NULL: nothing to do until Activate */
+	size_t n;
+};
+
+static void made_free(struct made *m)
+{
+	relation_free(m->rel);
+	if (m->job)
+		job_free(m->job);
+	for (size_t i = 0; m->targets && i < m->n; i++)
+		if (m->targets[i])
+			element_free(m->targets[i]);
+	free(m->targets);
+}
+
+/* A state that is established without an instant; 0 = the copy starts. */
+static unsigned idle_state(const struct replica_call *call)
+{
+	unsigned s = call->spec.wait_for_copy_state;
+
+	return s == CIM_COPY_INITIALIZED || s == CIM_COPY_INACTIVE ||
+			       s == CIM_COPY_PREPARED ?
+		       s :
+		       0;
+}
+
+static void relationship_row(const struct replica_call *call, const char *spec,
+			     struct store_relationship *row)
+{
+	bool instant = !idle_state(call);
+	bool consistent =
+		call->consistency_state != CIM_CONSISTENCY_STATE_INCONSISTENT;
+
+	*row = (struct store_relationship){
+		.group_id = call->group->obj.id,
+		.sync_type = call->spec.sync_type,
+		.mode = call->spec.mode ? call->spec.mode : CIM_MODE_ASYNCHRONOUS,
+		.source_group_id = call->source_group ? call->source_group->obj.id : 0,
+		.source_element_id =
+			call->source_group ? 0 : call->sources[0]->obj.id,
+		.consistency = call->consistency,
+		.consistency_state = call->consistency_state,
+		.copy_priority = CIM_PRIORITY_SAME,
+		.spec = spec,
+		.pool = call->pool->obj.name,
+		.when_established = call->now_ms,
+		.when_activated = instant ? call->now_ms : 0,
+		.when_synced = instant && consistent ? call->now_ms : 0,
+	};
+	memcpy(row->name, call->spec.relationship_name, sizeof(row->name));
+}
+
+static int add_job(struct replica_call *call, struct made *m,
+		   struct store_relationship *row)
+{
+	struct store_job job;
+	char title[96];
+	int64_t id;
+
+	if (idle_state(call))
+		return 0;
+	job_describe_new(row->name, title, sizeof(title), &job);
+	job.group_id = row->group_id;
+	id = store_job_insert(call->engine->store, &job);
+	if (id <= 0)
+		return id < 0 ? (int)id : -EIO;
+	job.id = (uint64_t)id;
+	row->job_id = job.id;
+	m->job = job_new(&job);
+	return m->job ? 0 : -ENOMEM;
+}
+
+static int add_pair(struct replica_call *call, struct made *m, size_t i)
+{
+	const struct store_relationship *rel = &m->rel->row;
+	unsigned idle = idle_state(call);
+	struct store_pair row = {
+		.relationship_id = rel->id,
+		.n = (unsigned)i + 1,
+		.source_id = call->sources[i]->obj.id,
+		.target_id = call->target_ids[i],
+		.copy_state = idle ? idle : CIM_COPY_UNSYNCHRONIZED,
+		.progress_status = idle ? CIM_PROGRESS_REQUIRES_ACTIVATE :
+					  CIM_PROGRESS_SYNCHRONIZING,
+		.when_synced = rel->when_synced,
+		.error = "",
+	};
+	struct store_element target;
+	int64_t id = store_pair_insert(call->engine->store, &row);
+
+	if (id <= 0)
+		return id < 0 ? (int)id : -EIO;
+	row.id = (uint64_t)id;
+	m->rel->pairs[i] = pair_new(&row);
+	if (!m->rel->pairs[i])
+		return -ENOMEM;
+	m->rel->n_pairs = i + 1;
+	replica_target_row(call, i, &target);
+	m->targets[i] = element_new(call->engine, &target);
+	return m->targets[i] ? 0 : -ENOMEM;
+}
+
+static int write_all(struct replica_call *call, struct made *m)
+{
+	CLEANUP_STRBUF struct strbuf spec = STRBUF_INIT;
+	struct store *store = call->engine->store;
+	struct store_relationship row;
+	int64_t id;
+	int r;
+
+	spec_format(&call->spec, &spec);
+	relationship_row(call, spec.s, &row);
+	r = add_job(call, m, &row);
+	if (r < 0)
+		return r;
+	id = store_relationship_insert(store, &row);
+	if (id <= 0)
+		return id < 0 ? (int)id : -EIO;
+	row.id = (uint64_t)id;
+	m->rel = relation_new(&row);
+	if (!m->rel)
+		return -ENOMEM;
+	m->rel->pairs = calloc(call->n, sizeof(*m->rel->pairs));
+	m->targets = calloc(call->n, sizeof(*m->targets));
+	m->n = call->n;
+	if (!m->rel->pairs || !m->targets)
+		return -ENOMEM;
+	for (size_t i = 0; i < call->n && r >= 0; i++)
+		r = add_pair(call, m, i);
+	if (r >= 0)
+		r = store_members_set(store, call->group->obj.id, call->target_ids,
+				      call->n);
+	return r;
+}
+
+/* From the transaction into the objects; the lock is held. */
+static void link_locked(struct replica_call *call, struct made *m)
+{
+	struct engine *e = call->engine;
+	struct relationship *rel = m->rel;
+	struct group *g = call->group;
+
+	rel->group = g;
+	rel->source_group = call->source_group;
+	rel->source_element = call->source_group ? NULL : call->sources[0];
+	if (rel->source_group)
+		rel->source_group->n_source++;
+	for (size_t i = 0; i < call->n; i++) {
+		struct pair *p = rel->pairs[i];
+
+		p->rel = rel;
+		p->source = call->sources[i];
+		p->target = m->targets[i];
+		p->source->n_source++;
+		TAILQ_INSERT_TAIL(&p->source->source_of, p, link);
+		p->target->target_of = p;
+		object_add(e, &p->target->obj);
+		object_add(e, &p->obj);
+	}
+	if (m->job) {
+		rel->job = m->job;
+		m->job->rel = rel;
+		object_add(e, &m->job->obj);
+	}
+	group_set_members(g, m->targets, call->n);
+	g->rel = rel;
+	g->call = NULL;
+	g->entered[CIM_COPY_INITIALIZED] = ++e->sequence;
+	relation_describe_consistency(rel);
+}
+
+static void tell_made(struct engine *e, struct relationship *rel)
+{
+	struct group *g = rel->group;
+
+	for (size_t i = 0; i < rel->n_pairs; i++) {
+		struct pair *p = rel->pairs[i];
+
+		engine_event_object(e, ENGINE_EVENT_CREATED, &p->target->obj, 0, false);
+		engine_event_object(e, ENGINE_EVENT_CREATED, &p->obj, g->obj.id, false);
+		engine_event(e, ENGINE_EVENT_CHANGED, ENGINE_ELEMENT, p->source->obj.id,
+			     FILE_BIT(ELEMENT_RELATIONSHIPS));
+	}
+	if (rel->job)
+		engine_event_object(e, ENGINE_EVENT_CREATED, &rel->job->obj, 0, false);
+	if (rel->source_group)
+		engine_event(e, ENGINE_EVENT_CHANGED, ENGINE_GROUP,
+			     rel->source_group->obj.id, FILE_BIT(GROUP_RELATIONSHIPS));
+	engine_event(e, ENGINE_EVENT_CHANGED, ENGINE_POOL,
+		     rel->pairs[0]->target->pool->obj.id, FILE_BIT(POOL_IMAGES));
+	relation_tell(e, rel, FILE_BIT(GROUP_N_FILES) - 1);
+}
+
+void replica_commit(struct replica_call *call)
+{
+	struct engine *e = call->engine;
+	struct engine_command *cmd;
+	struct made m = { 0 };
+	unsigned wait;
+	bool interrupted;
+	int r;
+
+	store_begin(e->store);
+	r = write_all(call, &m);
+	if (r < 0)
+		store_rollback(e->store);
+	else
+		r = store_commit(e->store);
+	if (r < 0) {
+		made_free(&m);
+		replica_undo_files(call, r);
+		return;
+	}
+	for (size_t i = 0; i < call->n; i++)
+		element_open(m.targets[i]);
+	engine_lock(e);
+	link_locked(call, &m);
+	engine_unlock(e);
+	tell_made(e, m.rel);
+	for (size_t i = 0; i < call->n; i++)
+		pair_attach(m.rel->pairs[i]);
+	free(m.targets);
+	cmd = call->cmd;
+	wait = idle_state(call) ? 0 : call->spec.wait_for_copy_state;
+	interrupted = call->interrupted;
+	if (cmd && idle_state(call)) {
+		outcome_ok(&cmd->outcome);
+		command_answer(e, cmd);
+	} else if (cmd) {
+		replica_wait(e, m.rel, wait, cmd);
+		if (interrupted)
+			replica_interrupt_waiter(e, cmd);
+	}
+	replica_call_done(call);
+}
+
+/* ---- STATE ------------------------------------------------------------------------ */
+
+static void answer_waiter(struct engine *e, struct relationship *rel)
+{
+	struct engine_command *cmd = move_ptr(rel->waiter);
+
+	command_answer(e, cmd);
+}
+
+void replica_wait(struct engine *e, struct relationship *rel, unsigned copy_state,
+		  struct engine_command *cmd)
+{
+	if (!copy_state || rel->waiter) {
+		outcome_job_started(&cmd->outcome);
+		command_answer(e, cmd);
+		return;
+	}
+	rel->waiter = cmd;
+	rel->waits_for = copy_state;
+	replica_check_waiter(e, rel);
+}
+
+static const char *first_error(const struct relationship *rel)
+{
+	for (size_t i = 0; i < rel->n_pairs; i++)
+		if (*rel->pairs[i]->error && strncmp(rel->pairs[i]->error, "member ", 7))
+			return rel->pairs[i]->error;
+	return "the copy was stopped";
+}
+
+static bool any_pair_is(const struct relationship *rel, unsigned copy_state)
+{
+	for (size_t i = 0; i < rel->n_pairs; i++)
+		if (rel->pairs[i]->copy_state == copy_state)
+			return true;
+	return false;
+}
+
+void replica_check_waiter(struct engine *e, struct relationship *rel)
+{
+	unsigned state = relation_copy_state(rel);
+	struct engine_command *cmd = rel->waiter;
+
+	if (!cmd)
+		return;
+	if (state == CIM_COPY_SYNCHRONIZED) {
+		/* Done, and no job is left. */
+		outcome_ok(&cmd->outcome);
+		if (rel->job)
+			job_drop(e, rel->job);
+	} else if (state == rel->waits_for) {
+		outcome_job_started(&cmd->outcome);
+	} else if (any_pair_is(rel, CIM_COPY_BROKEN) ||
+		   any_pair_is(rel, CIM_COPY_ABORTED)) {
+		outcome_fail(&cmd->outcome, CIM_RETURN_FAILED, 0,
+			     "WaitForCopyState: %s: CopyState is %s: %.450s",
+			     rel->row.name, cim_name(&cim_copy_state, state),
+			     first_error(rel));
+	} else if (rel->ended) {
+		outcome_fail(&cmd->outcome, CIM_RETURN_FAILED, 0,
+			     "WaitForCopyState: relationship \"%s\" has ended",
+			     rel->row.name);
+	} else {
+		return;
+	}
+	answer_waiter(e, rel);
+}
+
+/* The write ends; what it started goes on. */
+static void leave(struct engine *e, struct relationship *rel, int error, const char *why)
+{
+	struct engine_command *cmd = rel->waiter;
+
+	outcome_job_started(&cmd->outcome);
+	cmd->outcome.error = error;
+	snprintf(cmd->outcome.sentence, sizeof(cmd->outcome.sentence),
+		 "WaitForCopyState: %s while waiting for %s; the copy goes on", why,
+		 cim_name(&cim_copy_state, rel->waits_for));
+	answer_waiter(e, rel);
+}
+
+struct search {
+	struct engine *e;
+	struct engine_command *cmd;
+};
+
+static void interrupt_group(void *thing, void *opaque)
+{
+	struct search *s = opaque;
+	struct group *g = thing;
+
+	if (g->call && g->call->cmd == s->cmd)
+		g->call->interrupted = true;
+	if (g->rel && g->rel->waiter && g->rel->waiter == s->cmd)
+		leave(s->e, g->rel, EINTR, "interrupted");
+}
+
+void replica_interrupt_waiter(struct engine *e, struct engine_command *cmd)
+{
+	struct search s = { e, cmd };
+
+	index_each(&e->by_id[ENGINE_GROUP], interrupt_group, &s);
+}
+
+static void stop_group(void *thing, void *opaque)
+{
+	struct engine *e = opaque;
+	struct group *g = thing;
+	struct engine_command *cmd;
+
+	if (g->rel && g->rel->waiter)
+		leave(e, g->rel, ENOTCONN, "LunFS stopped");
+	if (!g->call || !g->call->cmd)
+		return;
+	cmd = move_ptr(g->call->cmd);
+	outcome_fail(&cmd->outcome, CIM_RETURN_FAILED, ENOTCONN, "LunFS is stopping");
+	command_answer(e, cmd);
+}
+
+void replica_answer_waiters(struct engine *e)
+{
+	index_each(&e->by_id[ENGINE_GROUP], stop_group, e);
+}

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "fs/data.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "fs/perm.h"
+#include "fs/tree.h"
+
+enum {
+	READ_MAX = 1024 * 1024, /* what the kernel asks for at most */
+};
+
+struct data_file {
+	struct engine_handle *handle;
+};
+
+/* A read that waits for the engine. */
+struct data_request {
+	struct engine_read read;
+	fuse_req_t req;
+};
+
+static pthread_once_t buffer_once = PTHREAD_ONCE_INIT;
+static pthread_key_t buffer_key;
+static int buffer_error;
+
+static void make_buffer_key(void)
+{
+	buffer_error = -pthread_key_create(&buffer_key, free);
+}
+
+int data_init(void)
+{
+	pthread_once(&buffer_once, make_buffer_key);
+	return buffer_error;
+}
+
+/* The calling thread's, of READ_MAX bytes; NULL: no memory. */
+static char *own_buffer(void)
+{
+	char *buffer = pthread_getspecific(buffer_key);
+
+	if (buffer)
+		return buffer;
+	buffer = malloc(READ_MAX);
+	if (buffer && pthread_setspecific(buffer_key, buffer)) {
+		free(buffer);
+		buffer = NULL;
+	}
+	return buffer;
+}
+
+static struct data_file *file_of(const struct fuse_file_info *fi)
+{
+	return (struct data_file *)(uintptr_t)fi->fh;
+}
+
+static int open_element(struct fs *fs, const struct node *node, bool write, pid_t pid,
+			struct data_file **ret_file, struct fuse_file_info *fi)
+{
+	struct element_info info;
+	struct data_file *f;
+	int r;
+
+	r = engine_element_info(fs->engine, node->id, &info);
+	if (r < 0)
+		return r;
+	f = calloc(1, sizeof(*f));
+	if (!f)
+		return -ENOMEM;
+	r = engine_data_open(fs->engine, node->id, write, pid, &f->handle);
+	if (r < 0) {
+		free(f);
+		return r;
+	}
+	/* Others write a `shared` element unseen: nothing cached outlives an
+	 * open.  While the size is not known, the kernel must not take it for 0:
+	 * without its cache every read gets to the engine, which waits. */
+	fi->keep_cache = info.exclusive;
+	fi->direct_io = !info.known;
+	*ret_file = f;
+	return 0;
+}
+
+static void file_close(struct data_file *f)
+{
+	engine_data_close(f->handle);
+	free(f);
+}
+
+void data_open(struct fs *fs, fuse_req_t req, const struct node *node,
+	       struct fuse_file_info *fi)
+{
+	int access = fi->flags & O_ACCMODE;
+	bool write = access != O_RDONLY;
+	struct data_file *f;
+	struct stat st;
+	int r;
+
+	tree_mode(fs, node, &st);
+	r = perm_check_req(req, &st,
+			   (write ? W_OK : 0) | (access == O_WRONLY ? 0 : R_OK));
+	if (!r)
+		r = open_element(fs, node, write, fuse_req_ctx(req)->pid, &f, fi);
+	if (r < 0) {
+		/* ESTALE has the kernel look the name up again. */
+		fuse_reply_err(req, r == -ENOENT ? ESTALE : -r);
+		return;
+	}
+	fi->fh = (uintptr_t)f;
+	if (fuse_reply_open(req, fi) < 0)
+		file_close(f);
+}
+
+static void request_done(struct engine_read *read, int error, const void *buf, size_t n)
+{
+	struct data_request *d = read->opaque;
+
+	if (error)
+		fuse_reply_err(d->req, -error);
+	else
+		fuse_reply_buf(d->req, buf, n);
+	free(d);
+}
+
+/* What takes longer than a look at memory. */
+static void read_later(fuse_req_t req, struct data_file *f, size_t size, off_t offset)
+{
+	struct data_request *d = calloc(1, sizeof(*d));
+
+	if (!d) {
+		fuse_reply_err(req, ENOMEM);
+		return;
+	}
+	d->req = req;
+	d->read.handle = f->handle;
+	d->read.offset = (uint64_t)offset;
+	d->read.len = size;
+	d->read.done = request_done;
+	d->read.opaque = d;
+	engine_data_read(&d->read);
+}
+
+void data_read(struct fs *fs, fuse_req_t req, size_t size, off_t offset,
+	       struct fuse_file_info *fi)
+{
+	struct data_file *f = file_of(fi);
+	char *buffer = own_buffer();
+	ssize_t n = -EAGAIN;
+
+	(void)fs;
+	if (offset < 0) {
+		fuse_reply_err(req, EINVAL);
+		return;
+	}
+	if (size > READ_MAX)
+		size = READ_MAX;
+	if (buffer)
+		n = engine_data_try_read(f->handle, buffer, size, (uint64_t)offset);
+	if (n >= 0)
+		fuse_reply_buf(req, buffer, (size_t)n);
+	else if (n == -EAGAIN)
+		read_later(req, f, size, offset);
+	else
+		fuse_reply_err(req, (int)-n);
+}
+
+void data_seek(struct fs *fs, fuse_req_t req, off_t offset, int whence,
+	       struct fuse_file_info *fi)
+{
+	int64_t r;
+
+	(void)fs;
+	if (offset < 0) {
+		fuse_reply_err(req, ENXIO);
+		return;
+	}
+	r = engine_data_seek(file_of(fi)->handle, (uint64_t)offset, whence);
+	if (r < 0)
+		fuse_reply_err(req, (int)-r);
+	else
+		fuse_reply_lseek(req, r);
+}
+
+void data_release(struct fs *fs, fuse_req_t req, struct fuse_file_info *fi)
+{
+	(void)fs;
+	file_close(file_of(fi));
+	fuse_reply_err(req, 0);
+}
+
+int data_truncate(const struct stat *st, off_t size)
+{
+	return size == st->st_size ? 0 : -EROFS;
+}

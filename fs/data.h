@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef LUNFS_DATA_H
+#define LUNFS_DATA_H
+
+/*
+ * elements/<E>/data and images/<name>: the bytes of an element as a regular
+ * file.  What is at hand is answered by the FUSE thread, all else by whichever
+ * thread the engine finishes the read in.
+ */
+
+#include <fuse_lowlevel.h>
+
+#include "fs/face.h"
+#include "fs/node.h"
+
+/* The handlers; fi->fh is a struct data_file. */
+void data_open(struct fs *fs, fuse_req_t req, const struct node *node,
+	       struct fuse_file_info *fi);
+void data_read(struct fs *fs, fuse_req_t req, size_t size, off_t offset,
+	       struct fuse_file_info *fi);
+void data_seek(struct fs *fs, fuse_req_t req, off_t offset, int whence,
+	       struct fuse_file_info *fi);
+void data_release(struct fs *fs, fuse_req_t req, struct fuse_file_info *fi);
+
+/* truncate(2) to a size: to the present one it does nothing.  0 or -errno. */
+int data_truncate(const struct stat *st, off_t size);
+
+/* Each thread that reads has a buffer, which goes with the thread. */
+int data_init(void); /* once a process; -errno */
+
+#endif
