@@ -83,6 +83,13 @@ void bd_iscsi_unref(struct bd_iscsi *b)
 		closed(opaque);
 }
 
+bool bd_iscsi_was_ready(struct bd_iscsi *b)
+{
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&b->base.lock);
+
+	return b->base.was_ready;
+}
+
 static void set_reserved_locked(struct bd_iscsi *b)
 {
 	bool reserved = b->n_ready > 0 && b->set.pr_key != 0;

@@ -15,6 +15,8 @@ struct bd_iscsi;
 const char *bd_iscsi_name(const struct bd_iscsi *b);
 const struct iscsi_settings *bd_iscsi_settings(const struct bd_iscsi *b);
 
+bool bd_iscsi_was_ready(struct bd_iscsi *b); /* at any time since the open */
+
 /* The device is freed with its last reference. */
 void bd_iscsi_ref(struct bd_iscsi *b);
 void bd_iscsi_unref(struct bd_iscsi *b);

@@ -30,7 +30,7 @@ struct bufpool_waiter {
 	enum bufpool_class class;
 	size_t size;
 	struct bufpool_waiter *next; /* the pool's */
-	int queued;                  /* the pool's */
+	int queued;		     /* the pool's */
 };
 
 /* limit_bytes: at least 2 MiB, else -EINVAL; whole 64 KiB are used. */

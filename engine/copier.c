@@ -30,7 +30,8 @@
 #include "conf/timefmt.h"
 
 enum {
-	COPIER_WINDOW = 24,
+	COPIER_WINDOW = 12, /* fills under way */
+	COPIER_READS = 4,   /* of them at the source: more only queue there */
 	MAP_PAGE_CHUNKS = 32768, /* chunks that one page of the map speaks of */
 };
 #define ASK_BYTES (UINT64_C(64) << 30)
@@ -207,7 +208,7 @@ static enum next look_locked(struct image *img, struct fill **ret_fill)
 		return NEXT_NOTHING;
 	if (c->cursor >= n_chunks)
 		return at_the_end(img);
-	if (c->n_fills >= COPIER_WINDOW || !volume_is_ready(img->source))
+	if (c->n_fills >= COPIER_WINDOW || c->n_reading >= COPIER_READS || !volume_is_ready(img->source))
 		return NEXT_NOTHING;
 	run = chunkmap_run(img->map, c->cursor, n_chunks - c->cursor, &set);
 	if (run < 0)

@@ -4,8 +4,8 @@
  * The way of a run of chunks from the source into the file:
  *
  *   fill_new_locked  in image->fills: nobody else fills these chunks
- *   fill_start       READ at the source            (any thread)
- *   read_done        by the device's thread
+ *   fill_start       READs at the source, in parts  (any thread)
+ *   part_done        by the device's thread; the last one hands on
  *   write_chunks     runs that are not zero go to the file, zero runs stay
  *                    holes; then the bits are set   (a worker)
  *   end              out of image->fills; those who waited look again
@@ -18,6 +18,8 @@
 #include "engine/image_int.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -48,8 +50,11 @@ struct fill *fill_new_locked(struct image *img, uint64_t chunk, uint64_t n, bool
 	TAILQ_INSERT_TAIL(&img->fills, f, link);
 	if (fetch)
 		img->n_fetches++;
-	else
+	else {
 		img->copier.n_fills++;
+		img->copier.n_reading++;
+		f->reading = true;
+	}
 	return f;
 }
 
@@ -123,6 +128,8 @@ static void end(struct fill *f, int error)
 		img->n_fetches--;
 	else
 		img->copier.n_fills--;
+	if (f->reading)
+		img->copier.n_reading--;
 	if (error && img->copier.cursor > f->chunk)
 		img->copier.cursor = f->chunk;
 	pthread_mutex_unlock(&img->lock);
@@ -153,10 +160,16 @@ static bool is_zero(const char *p, size_t len)
 	return !memcmp(p, zeros, 16) && !memcmp(p, p + 16, len - 16);
 }
 
+/* With its space allocated first, a direct write is no allocating one, of which
+ * file systems let only one at a time into a file. */
 static int write_run(struct image *img, const char *buf, size_t len, uint64_t offset)
 {
 	bool direct = img->direct_fd >= 0 && !((len | offset) % 4096);
 
+	if (direct && fallocate(img->direct_fd, FALLOC_FL_KEEP_SIZE, (off_t)offset,
+				(off_t)len) < 0 &&
+	    errno != EOPNOTSUPP && errno != EINTR)
+		return -errno;
 	while (len) {
 		ssize_t n = pwrite(direct ? img->direct_fd : img->fd, buf, len,
 				   (off_t)offset);
@@ -256,51 +269,87 @@ static void write_chunks(struct work *work)
 	end(f, r);
 }
 
-static void report_read(struct fill *f, int error)
+static void report_read(struct fill *f)
 {
+	const struct bd_req *req = f->failed;
 	struct image *img = f->image;
-	unsigned long long from = f->req.bad_offset, len = f->req.bad_length;
 
-	if (error == -ENODATA)
-		image_report_broken(img, error,
-				    "%s: medium error: bytes %llu to %llu cannot be read",
-				    img->source_name, from, from + len - 1);
+	if (f->error == -ENODATA)
+		image_report_broken(img, f->error,
+				    "%s: medium error: bytes %" PRIu64 " to %" PRIu64
+				    " cannot be read",
+				    img->source_name, req->bad_offset,
+				    req->bad_offset + req->bad_length - 1);
 	else
-		image_report_broken(img, error,
-				    "%s: reading bytes %llu to %llu failed: %s",
-				    img->source_name, (unsigned long long)f->offset,
-				    (unsigned long long)(f->offset + f->length - 1),
-				    strerror(-error));
+		image_report_broken(img, f->error,
+				    "%s: reading bytes %" PRIu64 " to %" PRIu64
+				    " failed: %s",
+				    img->source_name, req->offset,
+				    req->offset + req->length - 1, strerror(-f->error));
 }
 
-static void read_done(struct bd_req *req, int error)
+/* The source has answered all parts. */
+static void read_ended(struct fill *f)
 {
-	struct fill *f = req->opaque;
+	struct image *img = f->image;
+	bool was_reading;
 
-	if (!error) {
-		__atomic_add_fetch(&f->image->bytes_copied, f->length, __ATOMIC_RELAXED);
-		f->work.fn = write_chunks;
-		workers_submit(f->image->all->workers, &f->work);
+	if (f->error) {
+		if (f->error != -ENOTCONN)
+			report_read(f);
+		end(f, f->error);
 		return;
 	}
-	if (error != -ENOTCONN)
-		report_read(f, error);
-	end(f, error);
+	__atomic_add_fetch(&img->bytes_copied, f->length, __ATOMIC_RELAXED);
+	pthread_mutex_lock(&img->lock);
+	was_reading = f->reading;
+	if (was_reading)
+		img->copier.n_reading--;
+	f->reading = false;
+	pthread_mutex_unlock(&img->lock);
+	image_ref(img);
+	f->work.fn = write_chunks;
+	workers_submit(img->all->workers, &f->work);
+	if (was_reading)
+		copier_step(img);
+	image_unref(img);
+}
+
+static void part_done(struct bd_req *req, int error)
+{
+	struct fill *f = req->opaque;
+	int none = 0;
+
+	if (error &&
+	    __atomic_compare_exchange_n(&f->error, &none, error, false, __ATOMIC_ACQ_REL,
+					__ATOMIC_ACQUIRE))
+		f->failed = req;
+	if (!__atomic_sub_fetch(&f->n_pending, 1, __ATOMIC_ACQ_REL))
+		read_ended(f);
+}
+
+static unsigned cut(struct fill *f)
+{
+	unsigned n = 0;
+
+	for (uint64_t at = 0; at < f->length; at += FILL_PART)
+		f->parts[n++] = (struct bd_req){
+			.op = BD_READ,
+			.offset = f->offset + at,
+			.length = f->length - at < FILL_PART ? f->length - at : FILL_PART,
+			.buf = (char *)f->buf + at,
+			.done = part_done,
+			.opaque = f,
+		};
+	return n;
 }
 
 void fill_start(struct fill *f)
 {
 	struct image *img = f->image;
 	struct volume *source;
+	unsigned n = cut(f);
 
-	f->req = (struct bd_req){
-		.op = BD_READ,
-		.offset = f->offset,
-		.length = f->length,
-		.buf = f->buf,
-		.done = read_done,
-		.opaque = f,
-	};
 	pthread_mutex_lock(&img->lock);
 	source = img->source;
 	if (source)
@@ -310,6 +359,9 @@ void fill_start(struct fill *f)
 		end(f, -ENOTCONN);
 		return;
 	}
-	volume_submit(source, &f->req);
+	/* The fill may be gone when its last part was submitted. */
+	f->n_pending = n;
+	for (struct bd_req *part = f->parts; n; n--, part++)
+		volume_submit(source, part);
 	volume_unref(source);
 }

@@ -24,11 +24,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -54,6 +56,14 @@ static void source_ready(struct volume_listener *listener)
 	image_unref(img);
 }
 
+/* tmpfs takes O_DIRECT and goes through its pages all the same. */
+static bool is_memory(int fd)
+{
+	struct statfs st;
+
+	return !fstatfs(fd, &st) && st.f_type == TMPFS_MAGIC;
+}
+
 static int open_files(struct image *img, const struct image_params *params)
 {
 	const struct chunkmap_params map = {
@@ -69,7 +79,9 @@ static int open_files(struct image *img, const struct image_params *params)
 		return img->fd;
 	if (params->complete)
 		return chunkmap_new_full(&map, &img->map);
-	img->direct_fd = pool_open_image(img->pool, params->id, O_RDWR | O_DIRECT);
+	if (!is_memory(img->fd))
+		img->direct_fd =
+			pool_open_image(img->pool, params->id, O_RDWR | O_DIRECT);
 	pool_map_file(params->id, file, sizeof(file));
 	return chunkmap_open(pool_dirfd(img->pool), file, &map, &img->map);
 }

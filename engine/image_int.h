@@ -10,8 +10,10 @@
 #include "engine/image.h"
 
 enum {
-	FILL_BYTES = 256 << 10, /* the most one fill takes: the measured optimum */
-	IMAGE_MAX_FETCHES = 8,  /* fills at once on behalf of readers */
+	FILL_BYTES = 1 << 20,  /* the most one fill takes: written in one piece */
+	FILL_PART = 256 << 10, /* and read in parts of this: both as measured */
+	FILL_MAX_PARTS = FILL_BYTES / FILL_PART,
+	IMAGE_MAX_FETCHES = 8, /* fills at once on behalf of readers */
 };
 
 /* A run of chunks on its way.  In image->fills from look-up to bit, which makes
@@ -24,10 +26,14 @@ struct fill {
 	uint64_t offset;   /* bytes */
 	uint64_t length;
 	bool fetch; /* for a reader; else for the copier */
+	bool reading; /* counted in copier.n_reading */
 	enum bufpool_class class;
 	void *buf;
 	struct readop_list waiters; /* image->lock: reads that need it */
-	struct bd_req req;
+	unsigned n_pending; /* atomic: parts without an answer */
+	int error;          /* atomic: the first error, of the part `failed` */
+	const struct bd_req *failed;
+	struct bd_req parts[FILL_MAX_PARTS];
 	struct work work;
 };
 
@@ -43,6 +49,7 @@ struct copier {
 	bool finishing; /* the last checkpoint is under way */
 	uint64_t cursor; /* chunk */
 	unsigned n_fills;
+	unsigned n_reading; /* of them: not yet answered by the source */
 	struct bufpool_waiter bufs;
 	struct work load, finish;
 

@@ -281,7 +281,7 @@ static enum iscsi_fault judge_fault(struct iscsi_session *s)
 
 	if (s->fault != ISCSI_NOT_THERE)
 		return s->fault;
-	if (s->disk.info.size == 0)
+	if (!bd_iscsi_was_ready(s->device))
 		return ISCSI_REFUSED;
 	if (s->not_there_since_ns == 0)
 		s->not_there_since_ns = now;

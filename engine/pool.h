@@ -52,8 +52,8 @@ const char *pool_path(const struct pool *pool);
  * that id left by a crash are replaced.  After a failure neither exists.
  * Follow with one pool_sync() for all images of a group.
  */
-int pool_create_image(struct pool *pool, uint64_t id, uint64_t size,
-		      uint64_t generation, bool reserve);
+int pool_create_image(struct pool *pool, uint64_t id, uint64_t size, uint64_t generation,
+		      bool reserve);
 
 /* Syncs the directory. */
 int pool_sync(struct pool *pool);
@@ -81,8 +81,7 @@ int pool_remove_image(struct pool *pool, uint64_t id);
 
 /* Deletes every e<ID>.* for which known(opaque, ID) is false.  Other files are
  * left alone.  The number deleted, or -errno. */
-int pool_sweep(struct pool *pool, bool (*known)(void *opaque, uint64_t id),
-	       void *opaque);
+int pool_sweep(struct pool *pool, bool (*known)(void *opaque, uint64_t id), void *opaque);
 
 /* Total and free bytes of the file system (free: what an unprivileged user
  * gets, f_bavail). */

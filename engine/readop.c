@@ -28,8 +28,23 @@ static void arm_on_loop(struct loop_call *call)
 	struct readops *all =
 		(struct readops *)((char *)call - offsetof(struct readops, arm));
 
-	loop_timer_set(all->loop, &all->timer,
-		       loop_now(all->loop) + REAP_MS * UINT64_C(1000000));
+	if (!all->attached)
+		all->attached = loop_timer_attach(all->loop, &all->timer) >= 0;
+	if (all->attached)
+		loop_timer_set(all->loop, &all->timer,
+			       loop_now(all->loop) + REAP_MS * UINT64_C(1000000));
+}
+
+/* The loop's last work for the reaper. */
+static void disarm_on_loop(struct loop_call *call)
+{
+	struct readops *all =
+		(struct readops *)((char *)call - offsetof(struct readops, disarm));
+
+	if (all->attached)
+		loop_timer_detach(all->loop, &all->timer);
+	all->attached = false;
+	sem_post(&all->quiet);
 }
 
 int readops_init(struct readops *all, struct bufpool *bufs, struct workers *workers,
@@ -40,6 +55,8 @@ int readops_init(struct readops *all, struct bufpool *bufs, struct workers *work
 	TAILQ_INIT(&all->pending);
 	all->timer.fn = reap;
 	all->arm.fn = arm_on_loop;
+	all->disarm.fn = disarm_on_loop;
+	sem_init(&all->quiet, 0, 0);
 	return 0;
 }
 
@@ -136,6 +153,10 @@ void readops_stop(struct readops *all)
 
 void readops_done(struct readops *all)
 {
+	loop_post(all->loop, &all->disarm);
+	while (sem_wait(&all->quiet) < 0)
+		;
+	sem_destroy(&all->quiet);
 	pthread_mutex_destroy(&all->lock);
 }
 

@@ -11,6 +11,7 @@
  */
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/queue.h>
@@ -35,7 +36,9 @@ struct readops {
 	bool stopping;              /* new ones are -ENOTCONN */
 	bool armed;
 	struct loop_timer timer;
-	struct loop_call arm;
+	struct loop_call arm, disarm;
+	bool attached; /* the loop's thread only */
+	sem_t quiet;   /* posted when the loop has let go */
 };
 
 enum { READOP_MAX_PARTS = 6 };
@@ -84,6 +87,7 @@ int readops_init(struct readops *all, struct bufpool *bufs, struct workers *work
 		 struct loop *loop);
 /* Answers everything with -ENOTCONN, now and from now on. */
 void readops_stop(struct readops *all);
+/* After readops_stop(), while the loop still runs; waits until it has let go. */
 void readops_done(struct readops *all);
 
 /* A new op for a user's read, with one reference for the container; or NULL

@@ -27,7 +27,7 @@ enum { STORE_ID_LEN = 36 }; /* a UUID as text */
 
 enum store_origin {
 	STORE_ORIGIN_CONFIG = 1,  /* defined by the configuration */
-	STORE_ORIGIN_USER = 2,    /* mkdir elements/E */
+	STORE_ORIGIN_USER = 2,	  /* mkdir elements/E */
 	STORE_ORIGIN_REPLICA = 3, /* an image made by a relationship */
 };
 
@@ -37,9 +37,9 @@ struct store_element {
 	uint64_t id; /* never used again; 0 in an insert */
 	char name[NAME_ELEMENT_MAX_LEN + 1];
 	enum store_origin origin;
-	const char *url;    /* "" until written, and for images */
+	const char *url; /* "" until written, and for images */
 	bool exclusive;
-	uint64_t pr_key;    /* 0 = none made yet */
+	uint64_t pr_key; /* 0 = none made yet */
 	/* The identity as last seen; size 0 = never seen. */
 	uint64_t size;
 	uint32_t block_size;
@@ -65,18 +65,18 @@ struct store_group {
 /* A group association (CIM_GroupSynchronized). */
 struct store_relationship {
 	uint64_t id;
-	uint64_t group_id;          /* the directory whose spec was written */
+	uint64_t group_id;	     /* the directory whose spec was written */
 	char name[NAME_MAX_LEN + 1]; /* RelationshipName, unique */
 	unsigned sync_type;
 	unsigned mode;
-	uint64_t source_group_id;   /* one of the two; 0 = none */
+	uint64_t source_group_id; /* one of the two; 0 = none */
 	uint64_t source_element_id;
-	unsigned consistency;       /* as decided: enum cim_consistency */
+	unsigned consistency; /* as decided: enum cim_consistency */
 	unsigned consistency_state;
 	unsigned copy_priority;
-	const char *spec;           /* canonical text */
+	const char *spec; /* canonical text */
 	const char *pool;
-	uint64_t job_id;            /* the newest; 0 = none */
+	uint64_t job_id; /* the newest; 0 = none */
 	bool detaching;
 	int64_t when_established, when_synced, when_synchronized, when_activated,
 		when_deactivated, when_suspended;
@@ -86,13 +86,13 @@ struct store_relationship {
 struct store_pair {
 	uint64_t id;
 	uint64_t relationship_id;
-	unsigned n; /* from 1, in member order */
+	unsigned n;	    /* from 1, in member order */
 	uint64_t source_id; /* elements */
 	uint64_t target_id;
-	unsigned copy_state;      /* enum cim_copy_state */
+	unsigned copy_state; /* enum cim_copy_state */
 	unsigned progress_status;
 	int64_t when_synced;
-	uint64_t bytes_copied;    /* as of the last state change */
+	uint64_t bytes_copied; /* as of the last state change */
 	uint64_t bytes_skipped;
 	const char *error;
 };
@@ -101,14 +101,14 @@ struct store_job {
 	uint64_t id; /* jobs/N; rises for ever */
 	const char *name;
 	uint64_t group_id; /* 0 when the group is gone */
-	unsigned state;    /* enum cim_job_state */
+	unsigned state;	   /* enum cim_job_state */
 	unsigned error_code;
 	const char *error_description;
 	int64_t start_time;
 	int64_t elapsed_ms; /* when ended */
 	int64_t last_state_change;
 	bool delete_on_completion;
-	int64_t time_before_removal_ms; /* -1 = job_retention */
+	int64_t time_before_removal_ms;			   /* -1 = job_retention */
 	uint64_t bytes_total, bytes_copied, bytes_skipped; /* when ended */
 };
 
@@ -184,9 +184,8 @@ int store_each_relationship(struct store *s,
 			    int (*fn)(void *opaque, const struct store_relationship *row),
 			    void *opaque);
 int store_each_pair(struct store *s,
-		    int (*fn)(void *opaque, const struct store_pair *row),
-		    void *opaque);
-int store_each_job(struct store *s,
-		   int (*fn)(void *opaque, const struct store_job *row), void *opaque);
+		    int (*fn)(void *opaque, const struct store_pair *row), void *opaque);
+int store_each_job(struct store *s, int (*fn)(void *opaque, const struct store_job *row),
+		   void *opaque);
 
 #endif

@@ -12,7 +12,7 @@ struct workers;
 
 struct work {
 	void (*fn)(struct work *work); /* may free the work or submit it again */
-	struct work *next;             /* the queue's */
+	struct work *next;	       /* the queue's */
 };
 
 /* n_threads: 1..64.  name: of the threads, at most 12 bytes.  -errno. */

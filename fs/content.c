@@ -88,14 +88,14 @@ static struct kept *find_locked(struct content *c, uint64_t ino)
 	struct kept *k;
 
 	LIST_FOREACH(k, &bucket_of(c, ino)->kept, in_bucket)
-		if (k->ino == ino)
-			return k;
+	if (k->ino == ino)
+		return k;
 	return NULL;
 }
 
 /* Whether it is kept and still good; else the count for keep(). */
-static bool recall(struct content *c, uint64_t ino, struct strbuf *b, int64_t *ret_time_ms,
-		   uint64_t *ret_drops)
+static bool recall(struct content *c, uint64_t ino, struct strbuf *b,
+		   int64_t *ret_time_ms, uint64_t *ret_drops)
 {
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&c->lock);
 	struct kept *k = find_locked(c, ino);
@@ -212,9 +212,9 @@ static int object_text(struct fs *fs, const struct node *node, struct strbuf *b,
 			return r;
 		render_element(b, &info.element, (enum element_file)node->file);
 		render_element_link(b, &info.element, (enum element_file)node->file);
-		*ret_time_ms = result_time(&info.element.result,
-					   node->file == ELEMENT_RESULT,
-					   info.element.created_ms);
+		*ret_time_ms =
+			result_time(&info.element.result, node->file == ELEMENT_RESULT,
+				    info.element.created_ms);
 		return 0;
 	case ENGINE_GROUP:
 		r = engine_group_info(fs->engine, node->id, &info.group);
@@ -262,7 +262,8 @@ static int text_now(struct fs *fs, const struct node *node, struct strbuf *b,
 	r = object_text(fs, node, b, ret_time_ms);
 	if (r < 0 || !is_list(node))
 		return r;
-	return engine_list_text(fs->engine, node->class, node->id, (unsigned)node->file, b);
+	return engine_list_text(fs->engine, node->class, node->id, (unsigned)node->file,
+				b);
 }
 
 int content_get(struct fs *fs, const struct node *node, struct strbuf *b,
@@ -283,7 +284,8 @@ int content_get(struct fs *fs, const struct node *node, struct strbuf *b,
 	if (b->failed)
 		return -ENOMEM;
 	if (is_kept)
-		keep(fs->content, ino, b->s + before, b->len - before, *ret_time_ms, drops);
+		keep(fs->content, ino, b->s + before, b->len - before, *ret_time_ms,
+		     drops);
 	return 0;
 }
 

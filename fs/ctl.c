@@ -381,9 +381,10 @@ static int check_write(struct ctl_file *f, size_t size, struct outcome *outcome,
 				    "a write of %zu bytes: one takes at most %d", size,
 				    WRITE_MAX);
 	if (f->spec_state == SPEC_ACCEPTED)
-		return outcome_fail(outcome, CIM_RETURN_INVALID_PARAMETER, EINVAL,
-				    "a second write after the accepted call: one write is "
-				    "one call; open spec again for another");
+		return outcome_fail(
+			outcome, CIM_RETURN_INVALID_PARAMETER, EINVAL,
+			"a second write after the accepted call: one write is "
+			"one call; open spec again for another");
 	*ret_append = f->flags & O_APPEND || f->was_written;
 	*ret_again = f->spec_state == SPEC_INTERRUPTED;
 	return 0;
@@ -459,7 +460,8 @@ static void changed_locked(struct ctl *ctl, uint64_t ino, bool is_gone,
 {
 	struct ctl_file *f;
 
-	LIST_FOREACH(f, &ctl->buckets[bucket_of(ino)], in_bucket) {
+	LIST_FOREACH(f, &ctl->buckets[bucket_of(ino)], in_bucket)
+	{
 		if (f->ino != ino)
 			continue;
 		f->is_changed = true;
@@ -503,7 +505,7 @@ void ctl_shutdown(struct fs *fs)
 	fs->ctl->is_shut_down = true;
 	for (unsigned i = 0; i < N_BUCKETS; i++)
 		LIST_FOREACH(f, &fs->ctl->buckets[i], in_bucket)
-			poller_take(&f->poller, &list);
+	poller_take(&f->poller, &list);
 	pthread_mutex_unlock(&fs->ctl->lock);
 	poller_wake(list);
 }

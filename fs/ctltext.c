@@ -28,8 +28,8 @@ void ctltext_set_own(struct ctltext *t, char *text, size_t len)
 /* Whether a read at this offset goes on with the result. */
 static bool is_in_own(const struct ctltext *t, uint64_t offset)
 {
-	return t->own && (t->own_is_fresh || (offset > t->own_base &&
-					      offset - t->own_base <= t->own_len));
+	return t->own && (t->own_is_fresh ||
+			  (offset > t->own_base && offset - t->own_base <= t->own_len));
 }
 
 bool ctltext_wants_snapshot(struct ctltext *t, uint64_t offset)

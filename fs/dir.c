@@ -190,8 +190,8 @@ static void make_done(struct parked *p)
 
 static int make(struct fs *fs, fuse_req_t req, enum engine_class class, const char *name)
 {
-	int r = name_check(name, class == ENGINE_ELEMENT ? NAME_ELEMENT_MAX_LEN :
-							   NAME_MAX_LEN);
+	int r = name_check(name,
+			   class == ENGINE_ELEMENT ? NAME_ELEMENT_MAX_LEN : NAME_MAX_LEN);
 	struct parked *p;
 
 	if (r < 0)

@@ -158,8 +158,8 @@ static void on_init(void *userdata, struct fuse_conn_info *conn)
 			     FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_SPLICE_READ |
 			     FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
 			     FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS;
-	const unsigned on = FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO |
-			    FUSE_CAP_PARALLEL_DIROPS;
+	const unsigned on =
+		FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_PARALLEL_DIROPS;
 	struct fs *fs = userdata;
 	int r;
 

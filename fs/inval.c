@@ -87,8 +87,8 @@ void inval_object(struct inval *inval, enum engine_class class, uint64_t id,
 static int delete_name(struct fs *fs, const struct node *dir, const struct node *node,
 		       const char *name)
 {
-	return fuse_lowlevel_notify_delete(fs->session, node_ino(dir), node_ino(node), name,
-					   strlen(name));
+	return fuse_lowlevel_notify_delete(fs->session, node_ino(dir), node_ino(node),
+					   name, strlen(name));
 }
 
 /* A name that is in use keeps its directory from going: it has to go first.  An
@@ -112,8 +112,7 @@ static void delete_waits(struct fs *fs, uint64_t group)
 
 	for (size_t i = 0; i < cim_copy_state.n_values; i++) {
 		const struct cim_value *state = &cim_copy_state.values[i];
-		struct node file =
-			node_make(NODE_CLASS_WAIT, group, (int)state->number);
+		struct node file = node_make(NODE_CLASS_WAIT, group, (int)state->number);
 
 		delete_name(fs, &dir, &file, state->name);
 	}

@@ -12,7 +12,7 @@
 #include "fs/face.h"
 
 struct inval *inval_new(struct fs *fs); /* NULL: no memory */
-int inval_start(struct inval *inval);   /* -errno */
+int inval_start(struct inval *inval);	/* -errno */
 
 void inval_data(struct inval *inval, uint64_t element);
 
@@ -23,6 +23,6 @@ void inval_object(struct inval *inval, enum engine_class class, uint64_t id,
 /* Begins nothing more.  Does not wait for the one under way. */
 void inval_stop(struct inval *inval);
 int inval_join(struct inval *inval, const struct timespec *deadline); /* -ETIMEDOUT */
-void inval_free(struct inval *inval); /* takes NULL */
+void inval_free(struct inval *inval);				      /* takes NULL */
 
 #endif

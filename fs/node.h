@@ -18,9 +18,9 @@
 
 /* The classes are those of the engine, and three more. */
 enum node_class {
-	NODE_CLASS_TOP = ENGINE_NONE,        /* id 0; file: enum top_file */
-	NODE_CLASS_WAIT = ENGINE_N_CLASSES,  /* id of a group; file: a CopyState */
-	NODE_CLASS_IMAGE_LINK,               /* images/<source>: id of the target element */
+	NODE_CLASS_TOP = ENGINE_NONE,	    /* id 0; file: enum top_file */
+	NODE_CLASS_WAIT = ENGINE_N_CLASSES, /* id of a group; file: a CopyState */
+	NODE_CLASS_IMAGE_LINK, /* images/<source>: id of the target element */
 	NODE_N_CLASSES,
 };
 
@@ -44,15 +44,15 @@ enum node_type {
 
 /* The root directory, in the form of engine/props.h.  TOP_ROOT is the
  * directory itself: its inode number has to be 1 (FUSE_ROOT_ID). */
-#define TOP_FILES(X)                                                             \
-	X(TOP_ROOT, "", NODE, r)                                                 \
-	X(TOP_README, "README", FIXED, r)                                        \
-	X(TOP_VERSION, "version", FIXED, r)                                      \
-	X(TOP_STATUS, "status", PROGRESS, r)                                     \
-	X(TOP_STATUS_JSON, "status.json", PROGRESS, r)                           \
-	X(TOP_ELEMENTS, "elements", NODE, r)                                     \
-	X(TOP_GROUPS, "groups", NODE, r)                                         \
-	X(TOP_JOBS, "jobs", NODE, r)                                             \
+#define TOP_FILES(X)                                   \
+	X(TOP_ROOT, "", NODE, r)                       \
+	X(TOP_README, "README", FIXED, r)              \
+	X(TOP_VERSION, "version", FIXED, r)            \
+	X(TOP_STATUS, "status", PROGRESS, r)           \
+	X(TOP_STATUS_JSON, "status.json", PROGRESS, r) \
+	X(TOP_ELEMENTS, "elements", NODE, r)           \
+	X(TOP_GROUPS, "groups", NODE, r)               \
+	X(TOP_JOBS, "jobs", NODE, r)                   \
 	X(TOP_POOLS, "pools", NODE, r)
 
 enum top_file { TOP_FILES(PROPS_ENUM_) TOP_N_FILES };

@@ -46,8 +46,8 @@ int perm_check_setattr(const struct perm_who *who, const struct stat *st,
 		       const struct stat *wanted, int to_set)
 {
 	const int now = FUSE_SET_ATTR_ATIME_NOW | FUSE_SET_ATTR_MTIME_NOW;
-	const int times = now | FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME |
-			  FUSE_SET_ATTR_CTIME;
+	const int times =
+		now | FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_CTIME;
 
 	if (to_set & FUSE_SET_ATTR_MODE &&
 	    (wanted->st_mode & MODE_BITS) != (st->st_mode & MODE_BITS))

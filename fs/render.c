@@ -163,7 +163,8 @@ void render_group(struct strbuf *b, const struct group_info *info, enum group_fi
 		return add_bool(b, info->consistency_enabled);
 	case GROUP_CONSISTENCY_TYPE:
 		if (info->consistency == CIM_CONSISTENCY_SEQUENTIAL)
-			add_name(b, &cim_consistency_type, CIM_CONSISTENCY_TYPE_SEQUENTIAL);
+			add_name(b, &cim_consistency_type,
+				 CIM_CONSISTENCY_TYPE_SEQUENTIAL);
 		return;
 	case GROUP_CONSISTENCY_STATE:
 		return add_name(b, &cim_consistency_state, info->consistency_state);
@@ -268,7 +269,8 @@ void render_job(struct strbuf *b, const struct job_info *info, enum job_file fil
 	case JOB_BYTES_PER_SECOND:
 		return add_number(b, info->bytes_per_second);
 	case JOB_SECONDS_LEFT:
-		return add_known(b, info->seconds_left >= 0, (uint64_t)info->seconds_left);
+		return add_known(b, info->seconds_left >= 0,
+				 (uint64_t)info->seconds_left);
 	case JOB_RESULT:
 		return render_result(b, &info->result);
 	case JOB_GROUP:

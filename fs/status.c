@@ -202,8 +202,8 @@ int status_json(struct engine *e, struct strbuf *b)
 	};
 	int r = 0;
 
-	strbuf_addf(b, "{\"schema\": %d, \"version\": \"%s\", \"time\": \"", STATUSJSON_SCHEMA,
-		    PACKAGE_VERSION);
+	strbuf_addf(b, "{\"schema\": %d, \"version\": \"%s\", \"time\": \"",
+		    STATUSJSON_SCHEMA, PACKAGE_VERSION);
 	timefmt_add(b, timefmt_now_ms());
 	strbuf_addc(b, '"');
 	for (size_t i = 0; !r && i < sizeof(lists) / sizeof(lists[0]); i++)

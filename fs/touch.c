@@ -108,8 +108,8 @@ static struct pending *find_locked(struct touch *t, uint64_t ino)
 	struct pending *p;
 
 	LIST_FOREACH(p, &t->buckets[bucket_of(ino)], in_bucket)
-		if (p->ino == ino)
-			return p;
+	if (p->ino == ino)
+		return p;
 	return NULL;
 }
 

@@ -354,8 +354,8 @@ static void check_bucket(struct fs *fs, unsigned bucket, uint64_t group)
 
 	pthread_mutex_lock(&fs->waits->lock);
 	LIST_FOREACH(f, &fs->waits->buckets[bucket], in_bucket)
-		if (!group || f->group == group)
-			check_file_locked(fs, f, &reads, &pollers);
+	if (!group || f->group == group)
+		check_file_locked(fs, f, &reads, &pollers);
 	pthread_mutex_unlock(&fs->waits->lock);
 	answer_all(&reads);
 	poller_wake(pollers);

@@ -86,8 +86,8 @@ static struct change *find_or_make_locked(struct watch *w, const struct engine_e
 	struct change *c;
 
 	LIST_FOREACH(c, &w->buckets[bucket], in_bucket)
-		if (c->id == e->id && c->class == e->class)
-			return c;
+	if (c->id == e->id && c->class == e->class)
+		return c;
 	c = calloc(1, sizeof(*c));
 	if (!c)
 		return NULL;
@@ -192,8 +192,8 @@ static void tell_files(struct fs *fs, const struct change *c)
 
 static void tell(struct fs *fs, const struct change *c)
 {
-	const uint64_t attr_files = UINT64_C(1) << ELEMENT_SIZE |
-				    UINT64_C(1) << ELEMENT_ACCESS;
+	const uint64_t attr_files =
+		UINT64_C(1) << ELEMENT_SIZE | UINT64_C(1) << ELEMENT_ACCESS;
 
 	if (c->is_removed)
 		ctl_gone(fs, c->class, c->id);

@@ -11,7 +11,7 @@
 #include "fs/face.h"
 
 struct watch *watch_new(struct fs *fs); /* NULL: no memory */
-int watch_start(struct watch *watch);   /* -errno */
+int watch_start(struct watch *watch);	/* -errno */
 
 /* What engine_subscribe() gets, with a struct fs: notes the event. */
 void watch_on_event(void *opaque, const struct engine_event *event);
@@ -21,6 +21,6 @@ void watch_wake(struct watch *watch);
 
 void watch_stop(struct watch *watch);
 int watch_join(struct watch *watch, const struct timespec *deadline); /* -ETIMEDOUT */
-void watch_free(struct watch *watch); /* takes NULL */
+void watch_free(struct watch *watch);				      /* takes NULL */
 
 #endif

@@ -393,6 +393,70 @@ START_TEST(a_full_disk_is_enospc)
 }
 END_TEST
 
+/* Runs a command and takes the first line it prints; false if it fails. */
+static bool run(const char *command, char *line, size_t size)
+{
+	FILE *f = popen(command, "r");
+
+	line[0] = '\0';
+	if (f && fgets(line, size, f))
+		line[strcspn(line, "\n")] = '\0';
+	return f && pclose(f) == 0;
+}
+
+static void test_block_device(const char *device)
+{
+	struct bd_extent extents[BD_MAX_EXTENTS];
+	struct bd_info info;
+	struct call c;
+	char *buf = malloc(MIB), *zeros = calloc(1, MIB);
+
+	snprintf(path, sizeof(path), "%s", device);
+	open_device(false);
+	ck_assert(owner_wait_state(&owner, BD_READY));
+	ck_assert(bd_get_info(owner.bd, &info));
+	ck_assert_uint_eq(info.size, 4 * MIB);
+	ck_assert(!info.thin);
+	ck_assert_ptr_nonnull(strchr(info.wwn, ':'));
+	memset(buf, 'x', MIB);
+	call_start(&c, owner.bd, BD_WRITE, BD_FUA, MIB, MIB, buf);
+	ck_assert_int_eq(call_wait(&c), 0);
+	/* Aligned for a block device, and not. */
+	ck_assert_int_eq(call(owner.bd, BD_ZERO, MIB, MIB / 2, NULL), 0);
+	ck_assert_int_eq(call(owner.bd, BD_ZERO, MIB / 2 * 3 + 1, MIB / 2 - 2, NULL), 0);
+	ck_assert_int_eq(call(owner.bd, BD_DISCARD, 1, 1000, NULL), 0);
+	ck_assert_int_eq(call(owner.bd, BD_FLUSH, 0, 0, NULL), 0);
+	ck_assert_int_eq(call(owner.bd, BD_READ, MIB, MIB, buf), 0);
+	ck_assert_int_eq(buf[MIB / 2], 'x');
+	ck_assert_int_eq(buf[MIB - 1], 'x');
+	buf[MIB / 2] = buf[MIB - 1] = 0;
+	ck_assert_mem_eq(buf, zeros, MIB);
+	call_start(&c, owner.bd, BD_EXTENTS, 0, 0, 4 * MIB, extents);
+	ck_assert_int_eq(call_wait(&c), 0);
+	ck_assert_uint_eq(c.req.n_extents, 1);
+	ck_assert(extents[0].mapped);
+	owner_close(&owner);
+	free(buf);
+	free(zeros);
+}
+
+START_TEST(a_block_device_works_too)
+{
+	char command[160], device[64], line[64];
+
+	make_file(4 * MIB);
+	snprintf(command, sizeof(command), "losetup -f --show %s 2>/dev/null", path);
+	if (geteuid() != 0 || !run(command, device, sizeof(device))) {
+		puts("skipped: no loop device can be made here");
+		return;
+	}
+	test_block_device(device);
+	snprintf(command, sizeof(command), "losetup -d %s", device);
+	ck_assert(run(command, line, sizeof(line)));
+	snprintf(path, sizeof(path), "%s/image", dir);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("bd_file");
@@ -417,6 +481,7 @@ int main(void)
 	tcase_add_test(tc, a_fifo_is_refused_without_waiting_for_its_writer);
 	tcase_add_test(tc, an_owner_that_refuses_gets_no_device);
 	tcase_add_test(tc, requests_under_way_are_answered_when_it_closes);
+	tcase_add_test(tc, a_block_device_works_too);
 	suite_add_tcase(s, tc);
 	/* Has its own. */
 	tc = tcase_create("bd_file_alone");

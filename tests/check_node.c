@@ -34,7 +34,7 @@ START_TEST(every_node_has_an_inode_of_its_own)
 {
 	static const uint64_t ids[] = { 1, 2, 77, (UINT64_C(1) << 44) - 1 };
 
-	for (unsigned class = ENGINE_ELEMENT; class <= ENGINE_POOL; class++)
+	for (unsigned class = ENGINE_ELEMENT; class <= ENGINE_POOL; class ++)
 		for (size_t i = 0; i < ROWS(ids); i++) {
 			unsigned n;
 
@@ -56,12 +56,12 @@ START_TEST(numbers_of_no_node_are_stale)
 {
 	static const uint64_t inos[] = {
 		0,
-		TOP_N_FILES + 1,	       /* no such file at the root */
-		UINT64_C(1) << 11,	       /* the root has no ids */
+		TOP_N_FILES + 1,   /* no such file at the root */
+		UINT64_C(1) << 11, /* the root has no ids */
 		(1 << 11) | (ENGINE_POOL << 8) | (POOL_N_FILES + 1),
 		(1 << 11) | (NODE_CLASS_WAIT << 8) | 200, /* no such CopyState */
-		(ENGINE_GROUP << 8) | 1,       /* id 0 */
-		UINT64_C(1) << 60,	       /* an id that is too large */
+		(ENGINE_GROUP << 8) | 1,		  /* id 0 */
+		UINT64_C(1) << 60,			  /* an id that is too large */
 		~UINT64_C(0),
 	};
 	struct node node;
@@ -122,8 +122,8 @@ END_TEST
 
 START_TEST(containers_hold_their_class)
 {
-	for (unsigned class = ENGINE_ELEMENT; class <= ENGINE_POOL; class++) {
-		struct node dir = node_container((enum engine_class)class);
+	for (unsigned class = ENGINE_ELEMENT; class <= ENGINE_POOL; class ++) {
+		struct node dir = node_container((enum engine_class) class);
 
 		if (class != ENGINE_PAIR)
 			ck_assert_uint_eq(node_container_class(&dir), class);

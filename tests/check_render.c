@@ -10,18 +10,18 @@
 
 static struct strbuf text = STRBUF_INIT;
 
-#define RENDER(kind, info, file)                                                 \
-	({                                                                       \
-		strbuf_reset(&text);                                             \
-		render_##kind(&text, info, file);                                \
-		text.s;                                                          \
+#define RENDER(kind, info, file)                  \
+	({                                        \
+		strbuf_reset(&text);              \
+		render_##kind(&text, info, file); \
+		text.s;                           \
 	})
 
-#define RENDER_RESULT(result)                                                    \
-	({                                                                       \
-		strbuf_reset(&text);                                             \
-		render_result(&text, result);                                    \
-		text.s;                                                          \
+#define RENDER_RESULT(result)                 \
+	({                                    \
+		strbuf_reset(&text);          \
+		render_result(&text, result); \
+		text.s;                       \
 	})
 
 START_TEST(every_text_ends_with_a_newline_or_is_empty)
@@ -56,19 +56,22 @@ START_TEST(access_says_what_proves_it)
 
 	ck_assert_str_eq(RENDER(element, &info, ELEMENT_ACCESS), "shared\n");
 	info.exclusive = true;
-	ck_assert_str_eq(RENDER(element, &info, ELEMENT_ACCESS), "exclusive (unchecked)\n");
+	ck_assert_str_eq(RENDER(element, &info, ELEMENT_ACCESS),
+			 "exclusive (unchecked)\n");
 	info.reserved = true;
-	ck_assert_str_eq(RENDER(element, &info, ELEMENT_ACCESS), "exclusive (reserved)\n");
+	ck_assert_str_eq(RENDER(element, &info, ELEMENT_ACCESS),
+			 "exclusive (reserved)\n");
 }
 END_TEST
 
 START_TEST(what_no_login_has_told_is_empty)
 {
 	static const enum element_file files[] = {
-		ELEMENT_SIZE,  ELEMENT_BLOCK_SIZE, ELEMENT_ALLOCATED, ELEMENT_THIN,
-		ELEMENT_VENDOR, ELEMENT_WWN,	   ELEMENT_ERROR,     ELEMENT_RESULT,
+		ELEMENT_SIZE,	ELEMENT_BLOCK_SIZE, ELEMENT_ALLOCATED, ELEMENT_THIN,
+		ELEMENT_VENDOR, ELEMENT_WWN,	    ELEMENT_ERROR,     ELEMENT_RESULT,
 	};
-	struct element_info info = { .size = 5, .operational_status = CIM_STATUS_DORMANT };
+	struct element_info info = { .size = 5,
+				     .operational_status = CIM_STATUS_DORMANT };
 
 	for (size_t i = 0; i < ROWS(files); i++)
 		ck_assert_str_eq(RENDER(element, &info, files[i]), "");
@@ -183,7 +186,8 @@ START_TEST(links_lead_through_the_tree)
 
 	ck_assert_str_eq(RENDER(group_link, &group, GROUP_SOURCE), "../prod");
 	ck_assert_str_eq(RENDER(group_link, &group, GROUP_JOB), "../../jobs/17");
-	ck_assert_str_eq(RENDER(pair_link, &pair, PAIR_SOURCE), "../../../../elements/db0");
+	ck_assert_str_eq(RENDER(pair_link, &pair, PAIR_SOURCE),
+			 "../../../../elements/db0");
 	ck_assert_str_eq(RENDER(pair_link, &pair, PAIR_TARGET),
 			 "../../../../elements/nightly_1");
 	ck_assert_str_eq(RENDER(job_link, &job, JOB_GROUP), "../../groups/nightly");

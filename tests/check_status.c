@@ -109,7 +109,8 @@ END_TEST
 START_TEST(json_survives_any_bytes)
 {
 	CLEANUP_STRBUF struct strbuf b = STRBUF_INIT;
-	struct element_info info = { .name = "db0", .vendor = "\xff\xfe",
+	struct element_info info = { .name = "db0",
+				     .vendor = "\xff\xfe",
 				     .error = "a \"quoted\"\n\\text" };
 	json_t *j;
 

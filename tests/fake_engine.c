@@ -127,8 +127,8 @@ static struct engine_event *note(struct engine *e, enum engine_event_kind kind,
 				 const struct object *o)
 {
 	static struct engine_event spare;
-	struct engine_event *event = e->n_events < MAX_EVENTS ? &e->events[e->n_events++] :
-								 &spare;
+	struct engine_event *event =
+		e->n_events < MAX_EVENTS ? &e->events[e->n_events++] : &spare;
 
 	*event = (struct engine_event){
 		.kind = kind,
@@ -220,9 +220,10 @@ static void log_in(struct engine *e, struct object *o, const char *url)
 		info->block_size = 512;
 		info->operational_status = CIM_STATUS_OK;
 	}
-	note_files(e, o, UINT64_C(1) << ELEMENT_URL | UINT64_C(1) << ELEMENT_SIZE |
-				 UINT64_C(1) << ELEMENT_OPERATIONAL_STATUS |
-				 UINT64_C(1) << ELEMENT_ERROR);
+	note_files(e, o,
+		   UINT64_C(1) << ELEMENT_URL | UINT64_C(1) << ELEMENT_SIZE |
+			   UINT64_C(1) << ELEMENT_OPERATIONAL_STATUS |
+			   UINT64_C(1) << ELEMENT_ERROR);
 }
 
 static struct object *add_group(struct engine *e, const char *name)
@@ -254,8 +255,10 @@ int engine_new(const struct config *config, struct engine **ret_engine, char **r
 	pthread_cond_init(&e->changed, NULL);
 	for (size_t i = 0; i < config->n_pools; i++) {
 		o = add(e, ENGINE_POOL, 0, config->pools[i].name);
-		o->pool = (struct pool_info){ .id = o->id, .path = config->pools[i].path,
-					      .total = 1 << 30, .remaining = 1 << 29 };
+		o->pool = (struct pool_info){ .id = o->id,
+					      .path = config->pools[i].path,
+					      .total = 1 << 30,
+					      .remaining = 1 << 29 };
 		memcpy(o->pool.name, o->name, sizeof(o->pool.name));
 	}
 	for (size_t i = 0; i < config->n_elements; i++) {
@@ -343,16 +346,16 @@ void engine_list_images(struct engine *e, uint64_t group,
 	}
 }
 
-#define GETTER(function, type, class, field)                                     \
-	int function(struct engine *e, uint64_t id, struct type *ret)            \
-	{                                                                        \
-		ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&e->lock);                        \
-		const struct object *o = get(e, class, id);                      \
-                                                                                 \
-		if (!o)                                                          \
-			return -ENOENT;                                          \
-		*ret = o->field;                                                 \
-		return 0;                                                        \
+#define GETTER(function, type, class, field)                          \
+	int function(struct engine *e, uint64_t id, struct type *ret) \
+	{                                                             \
+		ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&e->lock);             \
+		const struct object *o = get(e, class, id);           \
+                                                                      \
+		if (!o)                                               \
+			return -ENOENT;                               \
+		*ret = o->field;                                      \
+		return 0;                                             \
 	}
 
 GETTER(engine_element_info, element_info, ENGINE_ELEMENT, element)
@@ -464,7 +467,9 @@ static void add_pairs(struct engine *e, struct object *o, const struct object *s
 		image->element.is_image = true;
 		log_in(e, image, find(e, ENGINE_ELEMENT, 0, name)->element.url);
 		pair = add(e, ENGINE_PAIR, o->id, number);
-		pair->pair = (struct pair_info){ .id = pair->id, .group = o->id, .n = n,
+		pair->pair = (struct pair_info){ .id = pair->id,
+						 .group = o->id,
+						 .n = n,
 						 .copy_state = CIM_COPY_UNSYNCHRONIZED };
 		snprintf(pair->pair.source, sizeof(pair->pair.source), "%s", name);
 		snprintf(pair->pair.target, sizeof(pair->pair.target), "%s", image_name);
@@ -503,7 +508,8 @@ static int make_relationship(struct engine *e, struct object *o,
 				    "SourceGroup: there is no group \"%s\"", source_name);
 	snprintf(number, sizeof(number), "%zu", e->lists[ENGINE_JOB].n + 1);
 	job = add(e, ENGINE_JOB, 0, number);
-	job->job = (struct job_info){ .id = job->id, .state = CIM_JOB_RUNNING,
+	job->job = (struct job_info){ .id = job->id,
+				      .state = CIM_JOB_RUNNING,
 				      .start_time = timefmt_now_ms(),
 				      .last_state_change = timefmt_now_ms(),
 				      .seconds_left = -1 };

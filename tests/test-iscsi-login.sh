@@ -77,14 +77,14 @@ ready_again()
 wait_until 45 ready_again
 kill "$run"
 
-note "a target that starts anew without its LUN is away for a while, then refused"
+note "a target that is gone after a restart is away for a while, then refused"
 "$bd" watch "$(lun_url 1 1)" 60 > "$T/watch" &
 run=$!
 started_pids+=("$run")
 wait_until 10 grep -q '^ready' "$T/watch"
-tgt --op delete --mode logicalunit --tid 1 --lun 1
 kill_tgtd
 launch_tgtd
+tgt --op new --mode target --tid 4 -T "$IQN:t4" # without any it resets connections
 wait_until 10 grep -q '^away .*there is no such target' "$T/watch"
 wait_until 20 grep -q '^refused .*there is no such target' "$T/watch"
 kill "$run"

@@ -59,8 +59,8 @@ int main(int argc, char **argv)
 		int fd = open(argv[1], O_RDONLY);
 
 		/* A limit of this machine: fewer have to do. */
-		if (fd < 0 || pthread_create(&threads[started], &attr, wait_main,
-					     (void *)(long)fd))
+		if (fd < 0 ||
+		    pthread_create(&threads[started], &attr, wait_main, (void *)(long)fd))
 			break;
 	}
 	while (atomic_load(&begun) < started)
