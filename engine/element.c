@@ -284,7 +284,7 @@ static uint64_t isid_seed(const struct element *el)
 	return h;
 }
 
-static void set_error(struct element *el, const char *text)
+void element_set_error(struct element *el, const char *text)
 {
 	engine_lock(el->engine);
 	snprintf(el->error, sizeof(el->error), "%s", text);
@@ -318,11 +318,11 @@ static int open_url(struct element *el, const char *text)
 		r = pool_refuse_own_mount(el->obj.name, url.path, error, sizeof(error));
 	if (*el->access_point)
 		params.access_point =
-			config_find_access_point(e->config, el->access_point);
+			config_find_access_point(e->sections, el->access_point);
 	if (r >= 0)
 		r = bd_open(&params, &bd, error, sizeof(error));
 	if (r < 0) {
-		set_error(el, error);
+		element_set_error(el, error);
 		return r;
 	}
 	engine_lock(e);
@@ -352,7 +352,7 @@ static int open_image(struct element *el)
 	int r;
 
 	if (!el->pool) {
-		set_error(el, "its pool is no longer configured");
+		element_set_error(el, "its pool is no longer configured");
 		return -ENOENT;
 	}
 	if (el->complete)
@@ -362,7 +362,7 @@ static int open_image(struct element *el)
 		snprintf(error, sizeof(error),
 			 "pool %s: the files of the image cannot be used: %s",
 			 el->pool->obj.name, strerror(-r));
-		set_error(el, error);
+		element_set_error(el, error);
 		return r;
 	}
 	engine_lock(el->engine);
@@ -392,7 +392,7 @@ int element_open_as_source(struct element *el)
 	char file[64], url[4400];
 	int r;
 
-	if (el->origin != STORE_ORIGIN_REPLICA || el->bd)
+	if (el->origin != STORE_ORIGIN_REPLICA || el->bd || *el->error)
 		return *el->error ? -EIO : 0;
 	pool_image_file(el->obj.id, file, sizeof(file));
 	snprintf(url, sizeof(url), "file://%s/%s", pool_path(el->pool->pool), file);
@@ -414,6 +414,7 @@ static void take_closed(struct engine *e, struct message *m)
 	struct element *el = ((struct element_message *)m)->element;
 
 	free(m);
+	el->closing = false;
 	if (el->removing) {
 		volume_unref(el->volume);
 		element_free(el);
@@ -449,6 +450,7 @@ void element_close(struct element *el, bool release)
 	el->bd = NULL;
 	el->status = (struct bd_status){ .state = BD_DORMANT };
 	engine_unlock(el->engine);
+	el->closing = true;
 	__atomic_add_fetch(&el->engine->n_closing, 1, __ATOMIC_ACQ_REL);
 	bd_close(bd, release, closed, m);
 }

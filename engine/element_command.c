@@ -121,10 +121,9 @@ static void drop_handles(struct element *el)
 static void retire(struct element *el)
 {
 	el->removing = true;
-	if (el->bd) {
-		element_close(el, true);
+	element_close(el, true);
+	if (el->bd || el->closing)
 		return;
-	}
 	volume_unref(el->volume);
 	element_free(el);
 }
@@ -154,6 +153,28 @@ void element_drop_image(struct engine *e, struct element *el, bool by_command)
 	retire(el);
 }
 
+int element_delete(struct engine *e, struct element *el, bool by_command)
+{
+	int r;
+
+	store_begin(e->store);
+	store_element_delete(e->store, el->obj.id);
+	r = store_commit(e->store);
+	if (r < 0)
+		return r;
+	if (el->origin == STORE_ORIGIN_REPLICA) {
+		element_drop_image(e, el, by_command);
+		return 0;
+	}
+	engine_lock(e);
+	object_remove(e, &el->obj);
+	drop_handles(el);
+	engine_unlock(e);
+	engine_event_object(e, ENGINE_EVENT_REMOVED, &el->obj, 0, by_command);
+	retire(el);
+	return 0;
+}
+
 void element_remove(struct engine *e, struct engine_command *cmd)
 {
 	struct element *el = object_by_id(e, ENGINE_ELEMENT, cmd->id);
@@ -166,28 +187,15 @@ void element_remove(struct engine *e, struct engine_command *cmd)
 	}
 	if (check_removable(e, el, &cmd->outcome) < 0)
 		return;
-	store_begin(e->store);
-	store_element_delete(e->store, el->obj.id);
-	r = store_commit(e->store);
-	if (r < 0) {
+	r = element_delete(e, el, true);
+	if (r < 0)
 		command_store_failed(&cmd->outcome, r);
-		return;
-	}
-	if (el->origin == STORE_ORIGIN_REPLICA) {
-		element_drop_image(e, el, true);
-		return;
-	}
-	engine_lock(e);
-	object_remove(e, &el->obj);
-	drop_handles(el);
-	engine_unlock(e);
-	engine_event_object(e, ENGINE_EVENT_REMOVED, &el->obj, 0, true);
-	retire(el);
 }
 
 static void write_url(struct engine *e, struct element *el, struct engine_command *cmd)
 {
 	char text[1024], error[320], canonical[4200];
+	struct store_element row;
 	struct config_url url;
 	char *old, *copy;
 	int r;
@@ -216,15 +224,17 @@ static void write_url(struct engine *e, struct element *el, struct engine_comman
 		return;
 	}
 	copy = strdup(canonical);
-	old = el->url;
-	el->url = copy ? copy : old;
-	r = copy ? element_save(el) : -ENOMEM;
-	el->url = old;
-	if (r < 0) {
+	element_row(el, &row);
+	row.url = canonical;
+	store_begin(e->store);
+	store_element_update(e->store, &row);
+	r = store_commit(e->store);
+	if (r < 0 || !copy) {
 		free(copy);
-		command_store_failed(&cmd->outcome, r);
+		command_store_failed(&cmd->outcome, r < 0 ? r : -ENOMEM);
 		return;
 	}
+	old = el->url;
 	engine_lock(e);
 	el->url = copy;
 	engine_unlock(e);

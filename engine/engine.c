@@ -279,6 +279,29 @@ static void attach_pairs(void *thing, void *opaque)
 			pair_attach(g->rel->pairs[i]);
 }
 
+static void find_detached(void *thing, void *opaque)
+{
+	const struct group *g = thing;
+	struct relationship **found = opaque;
+
+	if (g->rel && g->rel->row.detaching &&
+	    relation_copy_state(g->rel) == CIM_COPY_SYNCHRONIZED)
+		*found = g->rel;
+}
+
+/* What was to end with its copy, and the process ended between the two. */
+static void end_detached(struct engine *e)
+{
+	struct relationship *found;
+	int r;
+
+	do {
+		found = NULL;
+		index_each(&e->by_id[ENGINE_GROUP], find_detached, &found);
+		r = found ? relation_end(e, found, false, 0) : 0;
+	} while (found && r >= 0);
+}
+
 static void *run(void *opaque)
 {
 	struct engine *e = opaque;
@@ -286,6 +309,7 @@ static void *run(void *opaque)
 
 	index_each(&e->by_id[ENGINE_ELEMENT], open_element, NULL);
 	index_each(&e->by_id[ENGINE_GROUP], attach_pairs, NULL);
+	end_detached(e);
 	while (!quit) {
 		struct message *m = next_message(e, &quit);
 
@@ -320,7 +344,7 @@ static void init_locks(struct engine *e)
 	TAILQ_INIT(&e->calls);
 }
 
-static int open_pool(struct engine *e, const struct config_pool *conf,
+int engine_open_pool(struct engine *e, const struct config_pool *conf,
 		     struct strbuf *errors)
 {
 	struct pool_object *p = calloc(1, sizeof(*p));
@@ -345,8 +369,11 @@ static int open_pool(struct engine *e, const struct config_pool *conf,
 	strcpy(p->obj.name, conf->name);
 	p->engine = e;
 	pool_space(p->pool, &p->total, &p->free_space);
-	if (r >= 0)
+	if (r >= 0) {
+		engine_lock(e);
 		r = object_add(e, &p->obj);
+		engine_unlock(e);
+	}
 	if (r < 0) {
 		strbuf_addf(errors, "pool %s: %s\n", conf->name, strerror(-r));
 		pool_close(p->pool);
@@ -370,7 +397,7 @@ static int open_all(struct engine *e, struct strbuf *errors)
 		return r;
 	}
 	for (size_t i = 0; i < e->config->n_pools; i++) {
-		int r1 = open_pool(e, &e->config->pools[i], errors);
+		int r1 = engine_open_pool(e, &e->config->pools[i], errors);
 
 		if (r1 < 0)
 			r = r1;
@@ -386,7 +413,7 @@ int engine_new(const struct config *config, struct engine **ret_engine, char **r
 
 	if (!e)
 		return -ENOMEM;
-	e->config = config;
+	e->config = e->sections = config;
 	init_indexes(e);
 	init_locks(e);
 	r = open_all(e, &errors);
@@ -574,6 +601,8 @@ void engine_free(struct engine *e)
 	index_clear(&e->by_id[ENGINE_JOB], job_free);
 	index_clear(&e->by_id[ENGINE_ELEMENT], element_free);
 	index_clear(&e->by_id[ENGINE_POOL], free_pool);
+	if (e->sections != e->config)
+		config_free((struct config *)e->sections);
 	store_close(e->store);
 	pthread_cond_destroy(&e->queue_wakes);
 	pthread_mutex_destroy(&e->queue_lock);

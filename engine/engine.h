@@ -50,6 +50,13 @@ int engine_start(struct engine *engine);
 void engine_stop(struct engine *engine, struct strbuf *still_reserved);
 void engine_free(struct engine *engine); /* takes NULL */
 
+/*
+ * Takes over a configuration that was read again (all but [daemon]), and owns
+ * it from then on.  What was done and what was not, a line each, in report.
+ * Waits for the engine's thread.  -ENOTCONN when it does not run.
+ */
+int engine_reload(struct engine *engine, struct config *config, struct strbuf *report);
+
 /* ---- objects ------------------------------------------------------------- */
 
 enum engine_class {

@@ -107,6 +107,8 @@ int job_begin(struct engine *e, struct relationship *rel)
 	if (!j)
 		return -ENOMEM;
 	engine_lock(e);
+	if (rel->job)
+		rel->job->rel = NULL;
 	rel->row.job_id = row.id;
 	rel->job = j;
 	j->rel = rel;

@@ -6,7 +6,8 @@
  *
  * What a crash may have left is taken away: images that no pair speaks of and
  * that were never completed (a CreateGroupReplica that did not come to its
- * transaction), and files in a pool that no row names.
+ * transaction), and files in a pool that no row names.  A complete image whose
+ * map is still there is published.
  */
 
 #include "engine/model.h"
@@ -232,19 +233,18 @@ static bool is_used(const struct element *el)
 	return el->n_members || element_in_relationship(el);
 }
 
-static int update_configured(struct element *el, const struct config_element *conf)
+int load_update_configured(struct element *el, const struct config_element *conf)
 {
 	bool exclusive = conf->access == CONFIG_ACCESS_EXCLUSIVE;
 	char *url;
 
-	if (strcmp(el->url, conf->url) && element_in_relationship(el)) {
-		snprintf(el->error, sizeof(el->error),
-			 "no longer configured: its URL in the configuration is now "
-			 "%.300s; end its relationships, or put the URL back",
-			 conf->url);
+	take_config(el, conf);
+	if (el->exclusive != exclusive && element_in_relationship(el)) {
+		log_warn("element %s: its access cannot change while it is in a "
+			 "relationship; it stays %s until a start after that has ended",
+			 el->obj.name, el->exclusive ? "exclusive" : "shared");
 		return 0;
 	}
-	take_config(el, conf);
 	if (strcmp(el->url, conf->url)) {
 		url = strdup(conf->url);
 		if (!url)
@@ -253,16 +253,32 @@ static int update_configured(struct element *el, const struct config_element *co
 		el->url = url;
 		el->size = 0;
 		*el->serial = *el->wwn = '\0';
-	} else if (el->exclusive == exclusive) {
-		return 0;
 	}
 	el->exclusive = exclusive;
 	if (!el->pr_key)
 		el->pr_key = element_new_key();
-	return element_save(el);
+	return 0;
 }
 
-static int add_configured(struct engine *e, const struct config_element *conf)
+static int update_configured(struct element *el, const struct config_element *conf)
+{
+	bool exclusive = conf->access == CONFIG_ACCESS_EXCLUSIVE;
+	bool same = !strcmp(el->url, conf->url) && el->exclusive == exclusive;
+	int r;
+
+	if (strcmp(el->url, conf->url) && element_in_relationship(el)) {
+		snprintf(el->error, sizeof(el->error),
+			 "no longer configured: its URL in the configuration is now "
+			 "%.300s; end its relationships, or put the URL back",
+			 conf->url);
+		return 0;
+	}
+	r = load_update_configured(el, conf);
+	return r < 0 || same ? r : element_save(el);
+}
+
+int load_add_configured(struct engine *e, const struct config_element *conf,
+			struct element **ret_element)
 {
 	struct store_element row = {
 		.origin = STORE_ORIGIN_CONFIG,
@@ -286,7 +302,16 @@ static int add_configured(struct engine *e, const struct config_element *conf)
 	if (!el)
 		return -ENOMEM;
 	take_config(el, conf);
-	return object_add(e, &el->obj);
+	*ret_element = el;
+	return 0;
+}
+
+static int add_configured(struct engine *e, const struct config_element *conf)
+{
+	struct element *el;
+	int r = load_add_configured(e, conf, &el);
+
+	return r < 0 ? r : object_add(e, &el->obj);
 }
 
 static int match_configured(struct engine *e, const struct config_element *conf,
@@ -383,15 +408,36 @@ static void sweep(void *thing, void *opaque)
 			 r == 1 ? "" : "s");
 }
 
-static void note_allocated(void *thing, void *opaque)
+/* A complete image that has a map still was not published to the end. */
+static void finish_publication(const struct engine *e, const struct element *el)
+{
+	struct pool *pool = el->pool->pool;
+	char file[64];
+	struct stat st;
+	int r;
+
+	pool_map_file(el->obj.id, file, sizeof(file));
+	if (fstatat(pool_dirfd(pool), file, &st, 0) < 0)
+		return;
+	r = pool_publish_image(pool, el->obj.id, e->config->daemon.user,
+			       e->config->daemon.group);
+	if (r >= 0)
+		r = pool_remove_map(pool, el->obj.id);
+	if (r < 0)
+		log_warn("pool %s: image \"%s\" cannot be published: %s",
+			 el->pool->obj.name, el->obj.name, strerror(-r));
+}
+
+static void look_at_files(void *thing, void *opaque)
 {
 	struct element *el = thing;
 	char file[64];
 	struct stat st;
 
-	(void)opaque;
 	if (!el->pool)
 		return;
+	if (el->complete)
+		finish_publication(opaque, el);
 	pool_image_file(el->obj.id, file, sizeof(file));
 	if (!fstatat(pool_dirfd(el->pool->pool), file, &st, 0))
 		el->allocated = (uint64_t)st.st_blocks * 512;
@@ -419,6 +465,6 @@ int load_state(struct engine *e, struct strbuf *errors)
 	if (r < 0)
 		return r;
 	index_each(&e->by_id[ENGINE_POOL], sweep, e);
-	index_each(&e->by_id[ENGINE_ELEMENT], note_allocated, NULL);
+	index_each(&e->by_id[ENGINE_ELEMENT], look_at_files, e);
 	return 0;
 }

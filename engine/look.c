@@ -81,13 +81,14 @@ void engine_list(struct engine *e, enum engine_class class, uint64_t parent,
  * them, and the source of one pair only. */
 static bool name_is_free(const struct relationship *rel, const struct pair *p)
 {
-	for (size_t i = 0; i < rel->n_pairs; i++) {
-		const struct pair *other = rel->pairs[i];
+	const struct pair *other;
 
-		if (!strcmp(other->target->obj.name, p->source->obj.name) ||
-		    (other != p && other->source == p->source))
+	/* Elements' names are unique: the same name is the same element. */
+	if (p->source->target_of && p->source->target_of->rel == rel)
+		return false;
+	TAILQ_FOREACH (other, &p->source->source_of, link)
+		if (other != p && other->rel == rel)
 			return false;
-	}
 	return true;
 }
 

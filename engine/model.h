@@ -79,6 +79,7 @@ struct element {
 	bool have_info;
 	struct bd_status status; /* as of the last change */
 	bool status_queued;      /* atomic: a message is on its way */
+	bool closing;            /* its last device is not closed yet */
 	bool reopen;             /* closing, to be opened anew */
 	bool removing;
 	char error[640]; /* of its own: "no longer configured" */
@@ -194,7 +195,9 @@ struct message {
 };
 
 struct engine {
-	const struct config *config;
+	const struct config *config;   /* as at the start */
+	const struct config *sections; /* the newest, but for [daemon]; the engine's
+					* thread */
 	struct store *store;
 	struct bufpool *bufs;
 	struct workers *workers;
@@ -242,6 +245,9 @@ void *object_by_name(struct engine *e, enum engine_class class, const char *name
 /* "nightly, prod": the names of a class, for a message; at most a few. */
 void object_names(struct engine *e, enum engine_class class, char *buf, size_t size);
 
+int engine_open_pool(struct engine *e, const struct config_pool *conf,
+		     struct strbuf *errors);
+
 /* command.c */
 void command_run(struct engine *e, struct engine_command *cmd);
 /* Notes the outcome as the directory's result, tells of it, answers. */
@@ -266,6 +272,9 @@ uint64_t element_new_key(void);
  * files out of the pool in the background. */
 void element_drop_image(struct engine *e, struct element *el, bool by_command);
 int element_save(struct element *el);
+void element_set_error(struct element *el, const char *text);
+/* Out of the store and the objects; nobody uses it. */
+int element_delete(struct engine *e, struct element *el, bool by_command);
 int element_open_device(struct element *el);
 /* Gives a self-contained image a volume over its raw file, so that it can be a
  * source. */
@@ -367,6 +376,11 @@ void job_tick(struct engine *e, int64_t now_ms);
 int64_t job_time_before_removal(const struct engine *e, const struct job *j);
 
 /* load.c */
+/* An element takes what the configuration says of it (not durable yet). */
+int load_update_configured(struct element *el, const struct config_element *conf);
+/* A new element of the configuration, durable; not in the indexes yet. */
+int load_add_configured(struct engine *e, const struct config_element *conf,
+			struct element **ret_element);
 int load_state(struct engine *e, struct strbuf *errors);
 
 #endif

@@ -100,13 +100,17 @@ static void activate(struct engine *e, struct relationship *rel, bool force,
 
 	(void)force;
 	r = job_begin(e, rel);
-	if (r >= 0)
-		r = draft_begin(&d, rel);
+	if (r < 0) {
+		command_store_failed(o, r);
+		return;
+	}
+	r = draft_begin(&d, rel);
 	if (r >= 0) {
 		relation_set_instant(&d, now);
 		r = draft_commit(e, &d);
 	}
 	if (r < 0) {
+		job_drop(e, rel->job);
 		command_store_failed(o, r);
 		return;
 	}

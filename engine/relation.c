@@ -256,7 +256,11 @@ void pair_attach(struct pair *p)
 		relation_break(e, p, -EIO, p->target->error);
 		return;
 	}
-	if (element_open_as_source(p->source) < 0) {
+	/* A LUN or file that cannot be opened ("no longer configured") is waited
+	 * for until the start that can. */
+	if ((element_open_as_source(p->source) < 0 &&
+	     p->source->origin == STORE_ORIGIN_REPLICA) ||
+	    !p->source->volume) {
 		relation_break(e, p, -EIO, p->source->error);
 		return;
 	}
@@ -265,6 +269,8 @@ void pair_attach(struct pair *p)
 	p->watched = true;
 	if (p->copy_state == CIM_COPY_UNSYNCHRONIZED)
 		image_start_copy(p->target->image);
+	/* The device may have been refused before it had this pair. */
+	relation_element_changed(e, p->source);
 }
 
 void pair_detach(struct pair *p)
@@ -276,21 +282,15 @@ void pair_detach(struct pair *p)
 
 /* ---- what fails ------------------------------------------------------------------ */
 
-void relation_break(struct engine *e, struct pair *p, int error, const char *reason)
+static int record_broken(struct engine *e, struct pair *p, int error, const char *reason)
 {
 	struct relationship *rel = p->rel;
 	char others[128];
 	struct draft d;
-	int r;
+	int r = draft_begin(&d, rel);
 
-	if (p->copy_state == CIM_COPY_BROKEN || p->copy_state == CIM_COPY_ABORTED)
-		return;
-	log_error("%s: pair %u (%s) broke: %s", rel->row.name, p->n, p->source->obj.name,
-		  reason);
-	for (size_t i = 0; i < rel->n_pairs; i++)
-		pair_detach(rel->pairs[i]);
-	if (draft_begin(&d, rel) < 0)
-		return;
+	if (r < 0)
+		return r;
 	snprintf(others, sizeof(others), "member %s broke", p->source->obj.name);
 	for (size_t i = 0; i < rel->n_pairs; i++) {
 		if (d.pairs[i].copy_state == CIM_COPY_BROKEN)
@@ -305,7 +305,26 @@ void relation_break(struct engine *e, struct pair *p, int error, const char *rea
 	d.job_state = CIM_JOB_EXCEPTION;
 	d.job_error_code = outcome_code_of_errno(-error);
 	d.job_error = reason;
-	r = draft_commit(e, &d);
+	return draft_commit(e, &d);
+}
+
+void relation_break(struct engine *e, struct pair *p, int error, const char *reason)
+{
+	struct relationship *rel = p->rel;
+	int r;
+
+	if (p->copy_state == CIM_COPY_BROKEN || p->copy_state == CIM_COPY_ABORTED)
+		return;
+	log_error("%s: pair %u (%s) broke: %s", rel->row.name, p->n, p->source->obj.name,
+		  reason);
+	for (size_t i = 0; i < rel->n_pairs; i++)
+		pair_detach(rel->pairs[i]);
+	r = record_broken(e, p, error, reason);
+	if (r == -ENOSPC) {
+		/* This must be written (invariant I5). */
+		store_use_reserve(e->store);
+		r = record_broken(e, p, error, reason);
+	}
 	if (r < 0)
 		log_error("%s: cannot record that it broke: %s", rel->row.name,
 			  strerror(-r));

@@ -173,6 +173,8 @@ static void take_files(struct engine *e, struct message *m)
 
 	if (engine_is_stopping(e)) {
 		/* What was made goes at the next start. */
+		outcome_fail(&call->outcome, CIM_RETURN_FAILED, ENOTCONN,
+			     "LunFS is stopping");
 		give_up(call);
 		return;
 	}
@@ -218,13 +220,21 @@ static void start_files(struct replica_call *call)
 
 /* ---- LOGIN ----------------------------------------------------------------------- */
 
-/* A source that is not ready; NULL if all are. */
+/* A source that is not ready; NULL if all are.  With news on their way, that are
+ * taken next, it may be another device than the one known here (invariant I6). */
 static const struct element *not_ready(const struct replica_call *call, char *why,
 				       size_t size)
 {
-	for (size_t i = 0; i < call->n; i++)
-		if (!element_is_ready(call->sources[i], why, size))
-			return call->sources[i];
+	for (size_t i = 0; i < call->n; i++) {
+		struct element *el = call->sources[i];
+
+		if (!element_is_ready(el, why, size))
+			return el;
+		if (__atomic_load_n(&el->status_queued, __ATOMIC_ACQUIRE)) {
+			snprintf(why, size, "%s: its state is changing", el->obj.name);
+			return el;
+		}
+	}
 	return NULL;
 }
 

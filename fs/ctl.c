@@ -316,12 +316,12 @@ static void note_outcome_locked(struct ctl_file *f, const struct outcome *outcom
 		f->was_written = true;
 	if (!is_spec(&f->node) || !was_submitted)
 		return;
+	/* An interrupted call is this open's one call, whatever is refused after
+	 * it; one that was interrupted before it made anything is none. */
 	if (outcome_is_success(outcome))
 		f->spec_state = SPEC_ACCEPTED;
-	else if (outcome->error == EINTR)
+	else if (outcome->code == CIM_RETURN_JOB_STARTED)
 		f->spec_state = SPEC_INTERRUPTED;
-	else
-		f->spec_state = SPEC_NONE;
 }
 
 static void write_done(struct parked *p)

@@ -352,9 +352,10 @@ static void abandon(struct daemon *d)
 /* SIGHUP.  The engine runs on with the configuration it was started with. */
 static void reload(struct daemon *d)
 {
-	CLEANUP_STRBUF struct strbuf changes = STRBUF_INIT;
+	CLEANUP_STRBUF struct strbuf report = STRBUF_INIT;
 	CLEANUP_FREE char *error = NULL;
 	struct config *config = NULL;
+	bool same_daemon;
 
 	if (config_load(d->config_path, &config, &error) < 0) {
 		log_error("%s", error ? error : d->config_path);
@@ -362,12 +363,16 @@ static void reload(struct daemon *d)
 			  d->config_path);
 		return;
 	}
-	if (reload_changes(d->config, config, &changes))
-		log_warn("%s: read again: these changes need a restart: %s",
-			 d->config_path, changes.s);
-	else
+	same_daemon = reload_same_daemon(&d->config->daemon, &config->daemon);
+	if (engine_reload(d->engine, config, &report) < 0)
+		return;
+	if (!same_daemon)
+		log_warn("%s: [daemon] has changed: that needs a restart",
+			 d->config_path);
+	if (report.len)
+		log_info("%s: read again:\n%s", d->config_path, report.s);
+	else if (same_daemon)
 		log_info("%s: read again: nothing has changed", d->config_path);
-	config_free(config);
 }
 
 /* True if the signal asks for the end. */

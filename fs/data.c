@@ -5,8 +5,10 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/queue.h>
 #include <unistd.h>
 
+#include "conf/cleanup.h"
 #include "fs/perm.h"
 #include "fs/tree.h"
 
@@ -16,6 +18,13 @@ enum {
 
 struct data_file {
 	struct engine_handle *handle;
+	LIST_ENTRY(data_file) link; /* under the lock of data_files */
+};
+
+/* What is open, for the end: files may stay open longer than the daemon. */
+struct data_files {
+	pthread_mutex_t lock;
+	LIST_HEAD(, data_file) list;
 };
 
 /* A read that waits for the engine. */
@@ -37,6 +46,38 @@ int data_init(void)
 {
 	pthread_once(&buffer_once, make_buffer_key);
 	return buffer_error;
+}
+
+struct data_files *data_files_new(void)
+{
+	struct data_files *files = calloc(1, sizeof(*files));
+
+	if (!files)
+		return NULL;
+	pthread_mutex_init(&files->lock, NULL);
+	LIST_INIT(&files->list);
+	return files;
+}
+
+static void file_close(struct data_files *files, struct data_file *f)
+{
+	pthread_mutex_lock(&files->lock);
+	LIST_REMOVE(f, link);
+	pthread_mutex_unlock(&files->lock);
+	engine_data_close(f->handle);
+	free(f);
+}
+
+void data_files_free(struct data_files *files)
+{
+	struct data_file *f;
+
+	if (!files)
+		return;
+	while ((f = LIST_FIRST(&files->list)))
+		file_close(files, f);
+	pthread_mutex_destroy(&files->lock);
+	free(files);
 }
 
 /* The calling thread's, of READ_MAX bytes; NULL: no memory. */
@@ -82,14 +123,10 @@ static int open_element(struct fs *fs, const struct node *node, bool write, pid_
 	 * without its cache every read gets to the engine, which waits. */
 	fi->keep_cache = info.exclusive;
 	fi->direct_io = !info.known;
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&fs->data_files->lock);
+	LIST_INSERT_HEAD(&fs->data_files->list, f, link);
 	*ret_file = f;
 	return 0;
-}
-
-static void file_close(struct data_file *f)
-{
-	engine_data_close(f->handle);
-	free(f);
 }
 
 void data_open(struct fs *fs, fuse_req_t req, const struct node *node,
@@ -113,7 +150,7 @@ void data_open(struct fs *fs, fuse_req_t req, const struct node *node,
 	}
 	fi->fh = (uintptr_t)f;
 	if (fuse_reply_open(req, fi) < 0)
-		file_close(f);
+		file_close(fs->data_files, f);
 }
 
 static void request_done(struct engine_read *read, int error, const void *buf, size_t n)
@@ -188,8 +225,7 @@ void data_seek(struct fs *fs, fuse_req_t req, off_t offset, int whence,
 
 void data_release(struct fs *fs, fuse_req_t req, struct fuse_file_info *fi)
 {
-	(void)fs;
-	file_close(file_of(fi));
+	file_close(fs->data_files, file_of(fi));
 	fuse_reply_err(req, 0);
 }
 

@@ -25,6 +25,11 @@ void data_release(struct fs *fs, fuse_req_t req, struct fuse_file_info *fi);
 /* truncate(2) to a size: to the present one it does nothing.  0 or -errno. */
 int data_truncate(const struct stat *st, off_t size);
 
+/* The open files.  free closes those that are left, with no request under way
+ * and the engine still there; takes NULL. */
+struct data_files *data_files_new(void);
+void data_files_free(struct data_files *files);
+
 /* Each thread that reads has a buffer, which goes with the thread. */
 int data_init(void); /* once a process; -errno */
 

@@ -26,6 +26,7 @@
 
 struct content;
 struct ctl;
+struct data_files;
 struct waits;
 struct touch;
 struct inval;
@@ -41,6 +42,7 @@ struct fs {
 
 	struct content *content;
 	struct ctl *ctl;
+	struct data_files *data_files;
 	struct waits *waits;
 	struct touch *touch;
 	struct inval *inval;

@@ -57,11 +57,12 @@ int fs_new(struct engine *engine, const struct config *config, const char *mount
 	fs->mountpoint = strdup(mountpoint);
 	fs->content = content_new();
 	fs->ctl = ctl_new();
+	fs->data_files = data_files_new();
 	fs->waits = wait_new();
 	fs->inval = inval_new(fs);
 	fs->watch = watch_new(fs);
-	if (!fs->mountpoint || !fs->content || !fs->ctl || !fs->waits || !fs->inval ||
-	    !fs->watch)
+	if (!fs->mountpoint || !fs->content || !fs->ctl || !fs->data_files || !fs->waits ||
+	    !fs->inval || !fs->watch)
 		r = -ENOMEM;
 	if (!r)
 		r = touch_new(fs, &fs->touch);
@@ -139,6 +140,7 @@ void fs_free(struct fs *fs)
 	touch_free(fs->touch);
 	wait_free(fs->waits);
 	ctl_free(fs->ctl);
+	data_files_free(fs->data_files);
 	content_free(fs->content);
 	free(fs->mountpoint);
 	free(fs);

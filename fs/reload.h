@@ -2,14 +2,12 @@
 #ifndef LUNFS_RELOAD_H
 #define LUNFS_RELOAD_H
 
-#include "conf/config.h"
-#include "conf/strbuf.h"
+#include <stdbool.h>
 
-/*
- * Appends to b the sections in which two configurations differ, as one list:
- * `[element db1] (new), [pool p] (changed), [daemon] (changed)`.  Their number.
- */
-unsigned reload_changes(const struct config *before, const struct config *after,
-			struct strbuf *b);
+#include "conf/config.h"
+
+/* Whether two configurations say the same in [daemon], which only a start
+ * reads; all other sections are engine_reload()'s. */
+bool reload_same_daemon(const struct config_daemon *a, const struct config_daemon *b);
 
 #endif

@@ -64,6 +64,8 @@ static const char *access_text(const struct element_info *info)
 {
 	if (!info->exclusive)
 		return "shared";
+	if (info->is_image)
+		return "exclusive";
 	return info->reserved ? "exclusive (reserved)" : "exclusive (unchecked)";
 }
 

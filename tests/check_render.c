@@ -61,6 +61,8 @@ START_TEST(access_says_what_proves_it)
 	info.reserved = true;
 	ck_assert_str_eq(RENDER(element, &info, ELEMENT_ACCESS),
 			 "exclusive (reserved)\n");
+	info = (struct element_info){ .is_image = true, .exclusive = true };
+	ck_assert_str_eq(RENDER(element, &info, ELEMENT_ACCESS), "exclusive\n");
 }
 END_TEST
 

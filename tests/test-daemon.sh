@@ -257,15 +257,35 @@ check_sanitizers
 
 # ---- SIGHUP ----
 
-note "SIGHUP reads the configuration again and reports"
+note "SIGHUP reads the configuration again, takes over what it can and reports"
 start_lunfs_foreground
 wait_until 20 grep -qF "$MNT: mounted" "$T/lunfs.log"
 kill -HUP "$lunfs_pid"
 wait_until 10 grep -qF "$CONF: read again: nothing has changed" "$T/lunfs.log"
 cp "$CONF" "$T/good.conf"
+truncate -s 1M "$T/lun1" "$T/lun1b"
 printf '[element db1]\nurl = file://%s/lun1\n' "$T" >> "$CONF"
 kill -HUP "$lunfs_pid"
-wait_until 10 grep -qF "[element db1] (new)" "$T/lunfs.log"
+wait_until 10 grep -qF "[element db1] added" "$T/lunfs.log"
+wait_until 10 file_has "$MNT/elements/db1/OperationalStatus" OK
+sed -i "s|$T/lun1\$|$T/lun1b|" "$CONF"
+exec 8< "$MNT/elements/db1/data"
+kill -HUP "$lunfs_pid"
+wait_until 10 grep -qF "[element db1] has changed and is left as it was" "$T/lunfs.log"
+file_has "$MNT/elements/db1/url" "file://$T/lun1"
+exec 8<&-
+released() { ! grep -q . <(getfattr --only-values -n user.lunfs.handles "$MNT" 2> /dev/null); }
+wait_until 10 released
+kill -HUP "$lunfs_pid"
+wait_until 10 grep -qF "[element db1] taken over" "$T/lunfs.log"
+file_has "$MNT/elements/db1/url" "file://$T/lun1b"
+cp "$T/good.conf" "$CONF"
+kill -HUP "$lunfs_pid"
+wait_until 10 gone "$MNT/elements/db1"
+echo "io_timeout = 40" > "$T/daemon.conf"
+sed "/^\[daemon\]/r $T/daemon.conf" "$T/good.conf" > "$CONF"
+kill -HUP "$lunfs_pid"
+wait_until 10 grep -qF "[daemon] has changed: that needs a restart" "$T/lunfs.log"
 echo 'nonsense' >> "$CONF"
 kill -HUP "$lunfs_pid"
 wait_until 10 grep -qF "the configuration in force stays" "$T/lunfs.log"

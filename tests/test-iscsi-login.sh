@@ -78,13 +78,13 @@ wait_until 45 ready_again
 kill "$run"
 
 note "a target that is gone after a restart is away for a while, then refused"
-"$bd" watch "$(lun_url 1 1)" 60 > "$T/watch" &
+"$bd" watch "$(lun_url 1 1)" 60 > "$T/gone" &
 run=$!
 started_pids+=("$run")
-wait_until 10 grep -q '^ready' "$T/watch"
+wait_until 10 grep -q '^ready' "$T/gone"
 kill_tgtd
 launch_tgtd
 tgt --op new --mode target --tid 4 -T "$IQN:t4" # without any it resets connections
-wait_until 10 grep -q '^away .*there is no such target' "$T/watch"
-wait_until 20 grep -q '^refused .*there is no such target' "$T/watch"
+wait_until 10 grep -q '^away .*there is no such target' "$T/gone"
+wait_until 20 grep -q '^refused .*there is no such target' "$T/gone"
 kill "$run"

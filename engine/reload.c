@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+
+/*
+ * A configuration that was read again, while the engine runs.  New sections are
+ * added; a changed element is closed and opened anew if nobody depends on it (no
+ * relationship, no open handle); what cannot be applied is reported and stays
+ * as it was.  [daemon] is not looked at: it needs a restart.
+ */
+
+#include "engine/model.h"
+
+#include <errno.h>
+#include <semaphore.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "conf/cleanup.h"
+
+struct reload {
+	struct message m;
+	struct config *config; /* NULL once taken */
+	struct strbuf *report;
+	sem_t done;
+};
+
+static bool same_access_point(const struct config *a, const struct config *b,
+			      const char *name)
+{
+	const struct config_access_point *x = config_find_access_point(a, name);
+	const struct config_access_point *y = config_find_access_point(b, name);
+
+	if (!x || !y)
+		return !x && !y;
+	return !strcmp(x->portal, y->portal) && !strcmp(x->user, y->user) &&
+	       !strcmp(x->password, y->password) &&
+	       !strcmp(x->target_user, y->target_user) &&
+	       !strcmp(x->target_password, y->target_password) &&
+	       x->header_digest == y->header_digest;
+}
+
+/* Whether the device of an element has to be opened anew. */
+static bool device_differs(const struct reload *rl, const struct element *el,
+			   const struct config_element *conf)
+{
+	return strcmp(el->url, conf->url) || *el->error ||
+	       el->exclusive != (conf->access == CONFIG_ACCESS_EXCLUSIVE) ||
+	       strcmp(el->access_point, conf->access_point) ||
+	       !same_access_point(el->engine->sections, rl->config, el->access_point);
+}
+
+static bool is_busy(struct element *el, const char **ret_why)
+{
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&el->engine->lock);
+
+	*ret_why = element_in_relationship(el) ? "it is in a relationship" :
+		   el->n_handles	       ? "its data is open" :
+						 NULL;
+	return *ret_why;
+}
+
+static void reopen(struct element *el)
+{
+	if (el->bd) {
+		el->reopen = true;
+		element_close(el, true);
+	} else if (!el->reopen) {
+		element_open_device(el);
+	}
+}
+
+static void change_element(struct reload *rl, struct element *el,
+			   const struct config_element *conf)
+{
+	struct engine *e = el->engine;
+	const char *why;
+	int r;
+
+	if (!device_differs(rl, el, conf)) {
+		engine_lock(e);
+		el->io_timeout_ms = conf->io_timeout_ms;
+		engine_unlock(e);
+		return;
+	}
+	if (is_busy(el, &why)) {
+		strbuf_addf(rl->report,
+			    "[element %s] has changed and is left as it was, as %s; "
+			    "it is taken over by the next SIGHUP or start after that\n",
+			    el->obj.name, why);
+		return;
+	}
+	engine_lock(e);
+	*el->error = '\0';
+	r = load_update_configured(el, conf);
+	engine_unlock(e);
+	if (r >= 0)
+		r = element_save(el);
+	if (r < 0) {
+		strbuf_addf(rl->report, "[element %s] cannot be taken over: %s\n",
+			    el->obj.name, strerror(-r));
+		return;
+	}
+	reopen(el);
+	engine_event(e, ENGINE_EVENT_CHANGED, ENGINE_ELEMENT, el->obj.id,
+		     FILE_BIT(ELEMENT_N_FILES) - 1);
+	engine_event(e, ENGINE_EVENT_CONTENT, ENGINE_ELEMENT, el->obj.id, 0);
+	strbuf_addf(rl->report, "[element %s] taken over\n", el->obj.name);
+}
+
+static void add_element(struct engine *e, struct reload *rl,
+			const struct config_element *conf)
+{
+	struct element *el;
+	int r = load_add_configured(e, conf, &el);
+
+	if (r < 0) {
+		strbuf_addf(rl->report, "[element %s] cannot be added: %s\n", conf->name,
+			    strerror(-r));
+		return;
+	}
+	engine_lock(e);
+	object_add(e, &el->obj);
+	engine_unlock(e);
+	element_open(el);
+	engine_event_object(e, ENGINE_EVENT_CREATED, &el->obj, 0, false);
+	strbuf_addf(rl->report, "[element %s] added\n", conf->name);
+}
+
+static void take_element(struct engine *e, struct reload *rl,
+			 const struct config_element *conf)
+{
+	struct element *el = object_by_name(e, ENGINE_ELEMENT, conf->name);
+
+	if (!el)
+		add_element(e, rl, conf);
+	else if (el->origin == STORE_ORIGIN_CONFIG)
+		change_element(rl, el, conf);
+	else
+		strbuf_addf(rl->report,
+			    "[element %s] is not taken over: an element of that name was "
+			    "made through the tree; give one of the two another name\n",
+			    conf->name);
+}
+
+struct gone {
+	const struct config *config;
+	struct element *found;
+};
+
+static void find_gone(void *thing, void *opaque)
+{
+	struct element *el = thing;
+	struct gone *g = opaque;
+
+	if (el->origin == STORE_ORIGIN_CONFIG && el->configured &&
+	    !config_find_element(g->config, el->obj.name))
+		g->found = el;
+}
+
+/* An element that is in the configuration no longer: goes if it is idle, else
+ * stands still with an error. */
+static void retire_element(struct engine *e, struct reload *rl, struct element *el)
+{
+	const char *why;
+
+	engine_lock(e);
+	el->configured = false;
+	engine_unlock(e);
+	if (!el->n_members && !is_busy(el, &why) && element_delete(e, el, false) >= 0) {
+		strbuf_addf(rl->report, "[element] one that is no longer configured was "
+					"removed\n");
+		return;
+	}
+	element_set_error(el, "no longer configured: put it back into the "
+			      "configuration, or take it out of its groups and "
+			      "relationships");
+	strbuf_addf(rl->report, "[element %s] is no longer configured but in use: it "
+				"stays, in Error\n",
+		    el->obj.name);
+	element_close(el, !element_in_relationship(el));
+}
+
+static void take_pools(struct engine *e, struct reload *rl)
+{
+	for (size_t i = 0; i < rl->config->n_pools; i++) {
+		const struct config_pool *conf = &rl->config->pools[i];
+		const struct pool_object *p =
+			object_by_name(e, ENGINE_POOL, conf->name);
+
+		if (!p) {
+			if (engine_open_pool(e, conf, rl->report) >= 0)
+				strbuf_addf(rl->report, "[pool %s] added\n", conf->name);
+		} else if (strcmp(pool_path(p->pool), conf->path)) {
+			strbuf_addf(rl->report,
+				    "[pool %s] has another path: that needs a restart\n",
+				    conf->name);
+		}
+	}
+}
+
+static void run(struct engine *e, struct message *m)
+{
+	struct reload *rl = (struct reload *)m;
+	struct gone gone = { rl->config, NULL };
+
+	take_pools(e, rl);
+	for (size_t i = 0; i < rl->config->n_elements; i++)
+		take_element(e, rl, &rl->config->elements[i]);
+	for (;;) {
+		gone.found = NULL;
+		index_each(&e->by_id[ENGINE_ELEMENT], find_gone, &gone);
+		if (!gone.found)
+			break;
+		retire_element(e, rl, gone.found);
+	}
+	if (e->sections != e->config)
+		config_free((struct config *)e->sections);
+	e->sections = move_ptr(rl->config);
+	sem_post(&rl->done);
+}
+
+int engine_reload(struct engine *e, struct config *config, struct strbuf *report)
+{
+	struct reload rl = { .m.fn = run, .config = config, .report = report };
+
+	if (!e->started || engine_is_stopping(e)) {
+		config_free(config);
+		return -ENOTCONN;
+	}
+	sem_init(&rl.done, 0, 0);
+	engine_post(e, &rl.m);
+	while (sem_wait(&rl.done) < 0)
+		;
+	sem_destroy(&rl.done);
+	return 0;
+}
