@@ -22,6 +22,7 @@ static const struct {
 	{ CIM_RETURN_FAILED, ENOSPC, "Failed" },
 	{ CIM_RETURN_FAILED, ENOMEM, "Failed" },
 	{ CIM_RETURN_FAILED, EROFS, "Failed" },
+	{ CIM_RETURN_FAILED, ENODATA, "Failed" }, /* medium error */
 	{ CIM_RETURN_INVALID_PARAMETER, EINVAL, "Invalid Parameter" },
 	{ CIM_RETURN_INVALID_PARAMETER, ENOENT, "Invalid Parameter" },
 	{ CIM_RETURN_INVALID_PARAMETER, ENAMETOOLONG, "Invalid Parameter" },

@@ -10,18 +10,20 @@
 
 #include "conf/cleanup.h"
 
-/* Opens the files of a complete image that nobody had open. */
-static int open_complete(struct engine *e, uint64_t id)
+/* A reference to the image of an element, whose files are opened if it is complete
+ * and nobody had it open; NULL: it has none. */
+static int get_image(struct engine *e, uint64_t id, struct image **ret_image)
 {
 	struct image_params params;
-	struct image *image = NULL;
 	struct pool *pool;
 	struct element *el;
-	int r;
 
 	engine_lock(e);
 	el = object_by_id(e, ENGINE_ELEMENT, id);
 	if (!el || el->image || !el->complete || !el->pool || !e->workers) {
+		*ret_image = el ? el->image : NULL;
+		if (*ret_image)
+			image_ref(*ret_image);
 		engine_unlock(e);
 		return 0;
 	}
@@ -31,43 +33,24 @@ static int open_complete(struct engine *e, uint64_t id)
 					.complete = true };
 	pool = el->pool->pool;
 	engine_unlock(e);
-
-	r = image_open(&e->readops, pool, &params, &image);
-	if (r < 0)
-		return r;
-	engine_lock(e);
-	el = object_by_id(e, ENGINE_ELEMENT, id);
-	if (el && !el->image)
-		el->image = move_ptr(image);
-	engine_unlock(e);
-	image_unref(image);
-	return 0;
+	return image_open(&e->readops, pool, &params, ret_image);
 }
 
-int engine_data_open(struct engine *e, uint64_t element, bool write, pid_t pid,
-		     struct engine_handle **ret_handle)
+/* Fills a handle; the lock is held.  *image: of get_image(), which by now may have
+ * been closed by others (its last handle, the end of its copy); NULL once taken. */
+static int connect_locked(struct engine *e, uint64_t element, struct image **image,
+			  struct engine_handle *h)
 {
-	struct engine_handle *h;
-	struct element *el;
-	int r;
+	struct element *el = object_by_id(e, ENGINE_ELEMENT, element);
 
-	if (write)
-		return -EROFS;
-	r = open_complete(e, element);
-	if (r < 0)
-		return r;
-	h = calloc(1, sizeof(*h));
-	if (!h)
-		return -ENOMEM;
-	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&e->lock);
-	el = object_by_id(e, ENGINE_ELEMENT, element);
-	if (!el || (!el->image && !el->volume)) {
-		free(h);
-		return el ? -EIO : -ENOENT;
-	}
+	if (!el)
+		return -ENOENT;
+	if (!el->image && el->complete)
+		el->image = move_ptr(*image);
+	if (!el->image && !el->volume)
+		return -EIO;
 	h->engine = e;
 	h->element = el;
-	h->pid = pid;
 	h->io_timeout_ms = el->io_timeout_ms;
 	if (el->image) {
 		h->image = el->image;
@@ -79,6 +62,33 @@ int engine_data_open(struct engine *e, uint64_t element, bool write, pid_t pid,
 	TAILQ_INSERT_TAIL(&el->handles, h, link);
 	el->n_handles++;
 	e->n_handles++;
+	return 0;
+}
+
+int engine_data_open(struct engine *e, uint64_t element, bool write, pid_t pid,
+		     struct engine_handle **ret_handle)
+{
+	struct engine_handle *h;
+	struct image *image;
+	int r;
+
+	if (write)
+		return -EROFS;
+	h = calloc(1, sizeof(*h));
+	if (!h)
+		return -ENOMEM;
+	h->pid = pid;
+	r = get_image(e, element, &image);
+	if (r >= 0) {
+		engine_lock(e);
+		r = connect_locked(e, element, &image, h);
+		engine_unlock(e);
+		image_unref(image);
+	}
+	if (r < 0) {
+		free(h);
+		return r;
+	}
 	*ret_handle = h;
 	return 0;
 }

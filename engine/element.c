@@ -222,7 +222,7 @@ static void take_news(struct engine *e, struct message *m)
 	struct element *el = ((struct element_message *)m)->element;
 	struct bd_status status;
 	struct bd_info info;
-	bool known, new_size;
+	bool known, new_size, login;
 	uint64_t files;
 
 	free(m);
@@ -236,6 +236,7 @@ static void take_news(struct engine *e, struct message *m)
 	new_size = known && (!el->have_info || el->info.size != info.size);
 	if (known && status.state == BD_READY && el->origin != STORE_ORIGIN_REPLICA)
 		record_identity(el, &info);
+	login = status.state == BD_READY && el->status.state != BD_READY;
 	engine_lock(e);
 	el->status = status;
 	if (known) {
@@ -249,6 +250,8 @@ static void take_news(struct engine *e, struct message *m)
 		engine_event(e, ENGINE_EVENT_CONTENT, ENGINE_ELEMENT, el->obj.id, 0);
 	relation_element_changed(e, el);
 	replica_run_calls(e);
+	if (login)
+		mapped_count(el);
 }
 
 /* On the device's thread. */
@@ -455,6 +458,16 @@ void element_close(struct element *el, bool release)
 	bd_close(bd, release, closed, m);
 }
 
+const char *element_device_error(const struct element *el)
+{
+	size_t len = strlen(el->obj.name);
+	const char *error = el->status.error;
+
+	if (!strncmp(error, el->obj.name, len) && !strncmp(error + len, ": ", 2))
+		return error + len + 2;
+	return error;
+}
+
 bool element_is_ready(const struct element *el, char *why, size_t size)
 {
 	if (*el->error)
@@ -465,7 +478,7 @@ bool element_is_ready(const struct element *el, char *why, size_t size)
 	else if (el->status.state == BD_READY && el->have_info)
 		return true;
 	else if (*el->status.error)
-		snprintf(why, size, "%s: %s", el->obj.name, el->status.error);
+		snprintf(why, size, "%s: %s", el->obj.name, element_device_error(el));
 	else
 		snprintf(why, size, "%s: no login yet", el->obj.name);
 	return false;

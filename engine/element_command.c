@@ -224,14 +224,18 @@ static void write_url(struct engine *e, struct element *el, struct engine_comman
 		return;
 	}
 	copy = strdup(canonical);
+	if (!copy) {
+		outcome_fail(&cmd->outcome, CIM_RETURN_FAILED, ENOMEM, "out of memory");
+		return;
+	}
 	element_row(el, &row);
-	row.url = canonical;
+	row.url = copy;
 	store_begin(e->store);
 	store_element_update(e->store, &row);
 	r = store_commit(e->store);
-	if (r < 0 || !copy) {
+	if (r < 0) {
 		free(copy);
-		command_store_failed(&cmd->outcome, r < 0 ? r : -ENOMEM);
+		command_store_failed(&cmd->outcome, r);
 		return;
 	}
 	old = el->url;

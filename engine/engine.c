@@ -539,6 +539,8 @@ void engine_stop(struct engine *e, struct strbuf *still_reserved)
 {
 	struct stop_message stop = { .m.fn = stop_in_thread,
 				     .still_reserved = still_reserved };
+	struct message *m;
+	bool quit;
 
 	if (!e->started)
 		return;
@@ -555,6 +557,9 @@ void engine_stop(struct engine *e, struct strbuf *still_reserved)
 	pthread_mutex_unlock(&e->queue_lock);
 	pthread_join(e->thread, NULL);
 	e->started = false;
+	/* What was posted after the last look. */
+	while ((m = next_message(e, &quit)))
+		m->fn(e, m);
 	store_close(move_ptr(e->store));
 }
 

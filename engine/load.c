@@ -239,12 +239,6 @@ int load_update_configured(struct element *el, const struct config_element *conf
 	char *url;
 
 	take_config(el, conf);
-	if (el->exclusive != exclusive && element_in_relationship(el)) {
-		log_warn("element %s: its access cannot change while it is in a "
-			 "relationship; it stays %s until a start after that has ended",
-			 el->obj.name, el->exclusive ? "exclusive" : "shared");
-		return 0;
-	}
 	if (strcmp(el->url, conf->url)) {
 		url = strdup(conf->url);
 		if (!url)
@@ -271,6 +265,13 @@ static int update_configured(struct element *el, const struct config_element *co
 			 "no longer configured: its URL in the configuration is now "
 			 "%.300s; end its relationships, or put the URL back",
 			 conf->url);
+		return 0;
+	}
+	if (el->exclusive != exclusive && element_in_relationship(el)) {
+		log_warn("element %s: its access cannot change while it is in a "
+			 "relationship; it stays %s until a start after that has ended",
+			 el->obj.name, el->exclusive ? "exclusive" : "shared");
+		take_config(el, conf);
 		return 0;
 	}
 	r = load_update_configured(el, conf);

@@ -187,7 +187,7 @@ int engine_element_info(struct engine *e, uint64_t id, struct element_info *ret)
 	ret->block_size = el->info.block_size;
 	ret->size = el->info.size;
 	ret->thin = el->info.thin;
-	ret->allocated = el->info.size;
+	ret->allocated = el->mapped_known ? el->mapped : el->info.size;
 	memcpy(ret->vendor, el->info.vendor, sizeof(ret->vendor));
 	memcpy(ret->product, el->info.product, sizeof(ret->product));
 	memcpy(ret->revision, el->info.revision, sizeof(ret->revision));
@@ -363,6 +363,18 @@ static void job_statuses(const struct job *j, unsigned ret[2])
 	}
 }
 
+/* How far a job came that has ended; 100 only for one that did its work. */
+static unsigned percent_at_end(const struct job *j)
+{
+	uint64_t done = j->bytes_copied + j->bytes_skipped;
+
+	if (j->state == CIM_JOB_COMPLETED)
+		return 100;
+	if (done >= j->bytes_total)
+		return j->bytes_total ? 99 : 0;
+	return (unsigned)((__uint128_t)done * 100 / j->bytes_total);
+}
+
 int engine_job_info(struct engine *e, uint64_t id, struct job_info *ret)
 {
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&e->lock);
@@ -394,8 +406,7 @@ int engine_job_info(struct engine *e, uint64_t id, struct job_info *ret)
 		ret->bytes_total = j->bytes_total;
 		ret->bytes_copied = j->bytes_copied;
 		ret->bytes_skipped = j->bytes_skipped;
-		ret->percent_complete =
-			j->state == CIM_JOB_COMPLETED ? 100 : j->percent;
+		ret->percent_complete = percent_at_end(j);
 		return 0;
 	}
 	relation_progress(j->rel, &p);

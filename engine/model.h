@@ -80,6 +80,8 @@ struct element {
 	struct bd_status status; /* as of the last change */
 	bool status_queued;      /* atomic: a message is on its way */
 	bool closing;            /* its last device is not closed yet */
+	uint64_t mapped;         /* bytes of a thin one, once they are counted */
+	bool mapped_known, mapped_scanning;
 	bool reopen;             /* closing, to be opened anew */
 	bool removing;
 	char error[640]; /* of its own: "no longer configured" */
@@ -175,8 +177,7 @@ struct job {
 	int64_t start_time, last_state_change, elapsed_ms;
 	bool delete_on_completion;
 	int64_t time_before_removal_ms; /* -1 = job_retention */
-	uint64_t bytes_total, bytes_copied, bytes_skipped;
-	unsigned percent; /* as last told */
+	uint64_t bytes_total, bytes_copied, bytes_skipped; /* when ended */
 };
 
 struct pool_object {
@@ -267,6 +268,8 @@ void element_write(struct engine *e, struct engine_command *cmd);
 bool element_in_relationship(const struct element *el);
 /* Whether it takes requests now; if not, why, as a sentence. */
 bool element_is_ready(const struct element *el, char *why, size_t size);
+/* What the device complains of, without the name of the element before it. */
+const char *element_device_error(const struct element *el);
 uint64_t element_new_key(void);
 /* Takes images that no row speaks of any more out of the objects, and their
  * files out of the pool in the background. */
@@ -280,6 +283,9 @@ int element_open_device(struct element *el);
  * source. */
 int element_open_as_source(struct element *el);
 void element_describe_handles(const struct element *el, char *buf, size_t size);
+
+/* mapped.c: starts to count what a thin element has mapped */
+void mapped_count(struct element *el);
 
 /* group.c */
 struct group *group_new(const struct store_group *row);

@@ -108,14 +108,52 @@ static uint64_t state_files(void)
 	       FILE_BIT(GROUP_CONTROL) | FILE_BIT(GROUP_CONSISTENCY_STATUS);
 }
 
+static void describe_source(const struct element *el, char *buf, size_t size)
+{
+	uint64_t seconds =
+		(timefmt_monotonic_ns() - el->status.since_ns) / UINT64_C(1000000000);
+	char why[700];
+
+	*buf = '\0';
+	if (element_is_ready(el, why, sizeof(why)))
+		return;
+	if (el->status.state == BD_AWAY)
+		snprintf(buf, size, "%s: no connection for %" PRIu64 " s%s%.300s%s",
+			 el->obj.name, seconds, *el->status.error ? " (" : "",
+			 element_device_error(el), *el->status.error ? ")" : "");
+	else
+		snprintf(buf, size, "%.600s", why);
+}
+
+static void describe_wait(struct relationship *rel, char *buf, size_t size)
+{
+	unsigned state = relation_copy_state(rel);
+
+	*buf = '\0';
+	if (state == CIM_COPY_INITIALIZED || state == CIM_COPY_INACTIVE ||
+	    state == CIM_COPY_PREPARED)
+		snprintf(buf, size, "Activate: write it to control");
+	else if (state == CIM_COPY_SUSPENDED && rel->job)
+		snprintf(buf, size, "job %" PRIu64 " is suspended: write Start to "
+				    "jobs/%" PRIu64 "/control",
+			 rel->job->obj.id, rel->job->obj.id);
+	for (size_t i = 0; i < rel->n_pairs && !*buf; i++)
+		if (rel->pairs[i]->copy_state == CIM_COPY_UNSYNCHRONIZED)
+			describe_source(rel->pairs[i]->source, buf, size);
+}
+
 void relation_tell(struct engine *e, struct relationship *rel, uint64_t files)
 {
 	struct group *g = rel->group;
 	unsigned copy_state = relation_copy_state(rel);
 	unsigned status = relation_progress_status(rel), percent = relation_percent(rel);
+	char waiting_for[sizeof(rel->waiting_for)];
 
+	describe_wait(rel, waiting_for, sizeof(waiting_for));
 	engine_lock(e);
 	if (g->copy_state != copy_state) {
+		/* A state is never shown with what the one before waited for. */
+		memcpy(rel->waiting_for, waiting_for, sizeof(waiting_for));
 		g->copy_state = copy_state;
 		g->entered[copy_state] = ++e->sequence;
 		files |= state_files();
@@ -150,40 +188,6 @@ static void measure_rate(struct relationship *rel, int64_t now_ms)
 		rel->last_progress_ms = (int64_t)p.last_progress_ms;
 	rel->last_rate_ms = now_ms;
 	rel->last_present = p.bytes_present;
-}
-
-static void describe_source(const struct element *el, char *buf, size_t size)
-{
-	uint64_t seconds =
-		(timefmt_monotonic_ns() - el->status.since_ns) / UINT64_C(1000000000);
-	char why[700];
-
-	*buf = '\0';
-	if (element_is_ready(el, why, sizeof(why)))
-		return;
-	if (el->status.state == BD_AWAY)
-		snprintf(buf, size, "%s: no connection for %" PRIu64 " s%s%.300s%s",
-			 el->obj.name, seconds, *el->status.error ? " (" : "",
-			 el->status.error, *el->status.error ? ")" : "");
-	else
-		snprintf(buf, size, "%.600s", why);
-}
-
-static void describe_wait(struct relationship *rel, char *buf, size_t size)
-{
-	unsigned state = relation_copy_state(rel);
-
-	*buf = '\0';
-	if (state == CIM_COPY_INITIALIZED || state == CIM_COPY_INACTIVE ||
-	    state == CIM_COPY_PREPARED)
-		snprintf(buf, size, "Activate: write it to control");
-	else if (state == CIM_COPY_SUSPENDED && rel->job)
-		snprintf(buf, size, "job %" PRIu64 " is suspended: write Start to "
-				    "jobs/%" PRIu64 "/control",
-			 rel->job->obj.id, rel->job->obj.id);
-	for (size_t i = 0; i < rel->n_pairs && !*buf; i++)
-		if (rel->pairs[i]->copy_state == CIM_COPY_UNSYNCHRONIZED)
-			describe_source(rel->pairs[i]->source, buf, size);
 }
 
 static void tell_percent(struct engine *e, struct relationship *rel)

@@ -346,11 +346,26 @@ void relation_element_changed(struct engine *e, struct element *el)
 
 /* ---- the end --------------------------------------------------------------------- */
 
-static int end_in_store(struct engine *e, struct relationship *rel, bool delete_images,
-			unsigned job_state)
+/* The row of the relationship's job, which ends now. */
+static void end_job(const struct relationship *rel, unsigned job_state,
+		    struct store_job *row)
 {
-	struct store_job job;
+	struct image_progress progress;
 
+	relation_progress(rel, &progress);
+	job_row(rel->job, row);
+	row->state = job_state;
+	row->last_state_change = timefmt_now_ms();
+	row->elapsed_ms = row->last_state_change - row->start_time;
+	row->bytes_total = progress.bytes_total;
+	row->bytes_copied = progress.bytes_copied;
+	row->bytes_skipped = progress.bytes_skipped;
+}
+
+/* job: NULL = stays as it is. */
+static int end_in_store(struct engine *e, struct relationship *rel, bool delete_images,
+			const struct store_job *job)
+{
 	store_begin(e->store);
 	store_relationship_delete(e->store, rel->row.id);
 	if (delete_images) {
@@ -358,19 +373,14 @@ static int end_in_store(struct engine *e, struct relationship *rel, bool delete_
 		for (size_t i = 0; i < rel->n_pairs; i++)
 			store_element_delete(e->store, rel->pairs[i]->target->obj.id);
 	}
-	if (rel->job && job_state && !job_is_over(rel->job)) {
-		job_row(rel->job, &job);
-		job.state = job_state;
-		job.last_state_change = timefmt_now_ms();
-		job.elapsed_ms = job.last_state_change - job.start_time;
-		store_job_update(e->store, &job);
-	}
+	if (job)
+		store_job_update(e->store, job);
 	return store_commit(e->store);
 }
 
 /* Takes the relationship out of the objects; the lock is held. */
 static void unlink_locked(struct engine *e, struct relationship *rel, bool delete_images,
-			  unsigned job_state)
+			  const struct store_job *job)
 {
 	struct group *g = rel->group;
 
@@ -384,15 +394,16 @@ static void unlink_locked(struct engine *e, struct relationship *rel, bool delet
 	}
 	if (rel->source_group)
 		rel->source_group->n_source--;
-	if (rel->job) {
-		if (job_state && !job_is_over(rel->job)) {
-			rel->job->state = job_state;
-			rel->job->last_state_change = timefmt_now_ms();
-			rel->job->elapsed_ms =
-				rel->job->last_state_change - rel->job->start_time;
-		}
-		rel->job->rel = NULL;
+	if (job) {
+		rel->job->state = job->state;
+		rel->job->last_state_change = job->last_state_change;
+		rel->job->elapsed_ms = job->elapsed_ms;
+		rel->job->bytes_total = job->bytes_total;
+		rel->job->bytes_copied = job->bytes_copied;
+		rel->job->bytes_skipped = job->bytes_skipped;
 	}
+	if (rel->job)
+		rel->job->rel = NULL;
 	if (delete_images)
 		group_set_members(g, NULL, 0);
 	g->rel = NULL;
@@ -433,9 +444,15 @@ int relation_end(struct engine *e, struct relationship *rel, bool delete_images,
 {
 	struct group *g = rel->group, *source_group = rel->source_group;
 	struct element **images = calloc(rel->n_pairs + 1, sizeof(*images));
+	bool ends_job = job_state && rel->job && !job_is_over(rel->job);
+	struct store_job job;
 	size_t n = rel->n_pairs;
-	int r = images ? end_in_store(e, rel, delete_images, job_state) : -ENOMEM;
+	int r;
 
+	if (ends_job)
+		end_job(rel, job_state, &job);
+	r = images ? end_in_store(e, rel, delete_images, ends_job ? &job : NULL) :
+		     -ENOMEM;
 	if (r < 0) {
 		free(images);
 		return r;
@@ -445,7 +462,7 @@ int relation_end(struct engine *e, struct relationship *rel, bool delete_images,
 		images[i] = rel->pairs[i]->target;
 	}
 	engine_lock(e);
-	unlink_locked(e, rel, delete_images, job_state);
+	unlink_locked(e, rel, delete_images, ends_job ? &job : NULL);
 	engine_unlock(e);
 	tell_end(e, rel, delete_images);
 	rel->ended = true;

@@ -61,12 +61,10 @@ static bool is_busy(struct element *el, const char **ret_why)
 
 static void reopen(struct element *el)
 {
-	if (el->bd) {
-		el->reopen = true;
-		element_close(el, true);
-	} else if (!el->reopen) {
+	el->reopen = el->bd || el->closing;
+	element_close(el, true);
+	if (!el->reopen)
 		element_open_device(el);
-	}
 }
 
 static void change_element(struct reload *rl, struct element *el,
