@@ -27,6 +27,7 @@ enum config_shared_method {
 struct config_daemon {
 	char *state_dir;       /* absolute; default /var/lib/lunfs for root, else
 				* $XDG_STATE_HOME/lunfs or $HOME/.local/state/lunfs */
+	bool state_dir_is_default; /* its parents may be made too */
 	char *initiator_name;  /* iqn.…, eui.… or naa.…; default: read from
 				* /etc/iscsi/initiatorname.iscsi if there, else
 				* iqn.2026-01.org.lunfs:<hostname> */

@@ -286,12 +286,14 @@ static void build_mode(struct rawconf *raw, const struct rawconf_section *sectio
 void config_daemon_build(struct rawconf *raw, const struct rawconf_section *section,
 			 struct config_daemon *daemon)
 {
+	daemon->state_dir_is_default =
+		!config_is_path(raw, section, RAWCONF_DAEMON_STATE_DIR);
 	daemon->state_dir =
-		config_is_path(raw, section, RAWCONF_DAEMON_STATE_DIR) ?
+		daemon->state_dir_is_default ?
+			default_state_dir(raw) :
 			config_copy(
 				raw,
-				rawconf_get(section, RAWCONF_DAEMON_STATE_DIR)->text) :
-			default_state_dir(raw);
+				rawconf_get(section, RAWCONF_DAEMON_STATE_DIR)->text);
 	build_initiator_name(raw, section, daemon);
 	daemon->copy_memory = 64ull << 20;
 	config_read_size(raw, section, RAWCONF_DAEMON_COPY_MEMORY, 4ull << 20,

@@ -245,6 +245,21 @@ static void image_broke(void *opaque, int error, const char *reason)
 	post_news(opaque, PAIR_BROKEN, error, reason);
 }
 
+/* What came after the last state change, before the process that did it ended, was
+ * not counted in the row, but the map knows of it. */
+static void count_what_came(struct pair *p)
+{
+	struct image_progress progress;
+	uint64_t counted;
+
+	pair_progress(p, &progress);
+	counted = progress.bytes_copied + progress.bytes_skipped;
+	engine_lock(p->source->engine);
+	if (progress.bytes_present > counted)
+		p->bytes_copied += progress.bytes_present - counted;
+	engine_unlock(p->source->engine);
+}
+
 void pair_attach(struct pair *p)
 {
 	const struct image_watcher watcher = { image_completed, image_broke, p };
@@ -264,6 +279,7 @@ void pair_attach(struct pair *p)
 		relation_break(e, p, -EIO, p->source->error);
 		return;
 	}
+	count_what_came(p);
 	image_set_source(p->target->image, p->source->volume, p->source->obj.name,
 			 &watcher);
 	p->watched = true;

@@ -37,6 +37,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -110,11 +111,38 @@ static void on_stop(void *opaque)
 			  strerror(errno));
 }
 
+/* A user's first start: ~/.local/state may not be there yet.  The mode is that of
+ * the XDG Base Directory Specification. */
+static int make_parents(const char *path)
+{
+	CLEANUP_FREE char *parent = strdup(path);
+
+	if (!parent)
+		return -ENOMEM;
+	for (char *slash = strchr(parent + 1, '/'); slash;
+	     slash = strchr(slash + 1, '/')) {
+		*slash = '\0';
+		if (mkdir(parent, 0700) < 0 && access(parent, F_OK) < 0) {
+			int r = -errno;
+
+			log_error("state_dir %s: making %s: %s", path, parent,
+				  strerror(-r));
+			return r;
+		}
+		*slash = '/';
+	}
+	return 0;
+}
+
 static int start_engine(struct daemon *d)
 {
+	const struct config_daemon *conf = &d->config->daemon;
 	CLEANUP_FREE char *error = NULL;
-	int r = engine_new(d->config, &d->engine, &error);
+	int r = conf->state_dir_is_default ? make_parents(conf->state_dir) : 0;
 
+	if (r < 0)
+		return r;
+	r = engine_new(d->config, &d->engine, &error);
 	if (r < 0) {
 		log_error("%s", error ? error : strerror(-r));
 		return r;

@@ -136,17 +136,9 @@ static uint64_t number(const char *text)
 	char *end;
 	uint64_t n = strtoull(text, &end, 0);
 
-	switch (*end) {
-	case 'G':
-		n <<= 10; /* fall through */
-	case 'M':
-		n <<= 10; /* fall through */
-	case 'K':
-		n <<= 10;
+	if (*end && strchr("KMG", *end)) {
+		n <<= *end == 'G' ? 30 : *end == 'M' ? 20 : 10;
 		end++;
-		break;
-	default:
-		break;
 	}
 	if (*end || end == text)
 		errx(1, "%s: not a number", text);

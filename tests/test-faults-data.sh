@@ -173,6 +173,14 @@ replicate lun "SourceElement=lun1"
 assert_eq Synchronized "$(timeout 20 cat groups/lun/wait/Synchronized)"
 cmp groups/lun/images/lun_1 "$T/lun-1-1"
 
+note "a read that comes short, though its status is good"
+arm p short op=read after=10
+replicate short "SourceElement=lun1"
+is_broken short
+wait_fired p short
+assert_match 'lun1: reading bytes [0-9]+ to [0-9]+ failed' "$(cat groups/short/pairs/1/error)"
+drop short
+
 note "a full pool"
 replicate full "SourceElement=big0 TargetPool=tiny"
 is_broken full
