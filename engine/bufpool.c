@@ -296,12 +296,15 @@ static struct bufpool_waiter *bufpool_next_waiter_locked(struct bufpool *pool)
 {
 	struct waiters *queue = &pool->waiters[BUFPOOL_REQUEST];
 	struct bufpool_waiter *waiter;
+	size_t size;
 
 	if (!queue->first)
 		queue = &pool->waiters[BUFPOOL_COPY];
 	waiter = queue->first;
-	if (!waiter ||
-	    !bufpool_fits_locked(pool, waiter->class, bufpool_size_of(waiter->size)))
+	if (!waiter)
+		return NULL;
+	size = __atomic_load_n(&waiter->size, __ATOMIC_RELAXED);
+	if (!bufpool_fits_locked(pool, waiter->class, bufpool_size_of(size)))
 		return NULL;
 	queue->first = waiter->next;
 	if (!queue->first)
@@ -361,12 +364,12 @@ void bufpool_wait(struct bufpool *pool, struct bufpool_waiter *waiter)
 
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&pool->lock);
 
-	if (waiter->queued)
-		return;
-	waiter->queued = 1;
-	waiter->next = NULL;
-	*queue->last = waiter;
-	queue->last = &waiter->next;
+	if (!waiter->queued) {
+		waiter->queued = 1;
+		waiter->next = NULL;
+		*queue->last = waiter;
+		queue->last = &waiter->next;
+	}
 	bufpool_wake_locked(pool);
 }
 

@@ -28,7 +28,7 @@ struct bufpool_waiter {
 	 * bufpool_get() of this class goes before all other waiters). */
 	void (*fn)(struct bufpool_waiter *waiter);
 	enum bufpool_class class;
-	size_t size;
+	size_t size; /* atomic: may change while it is queued */
 	struct bufpool_waiter *next; /* the pool's */
 	int queued;		     /* the pool's */
 };
@@ -46,7 +46,8 @@ void bufpool_put(struct bufpool *pool, enum bufpool_class class, void *buf, size
  * Queues waiter (fn, class, size set by the caller) unless it is queued
  * already.  Memory that came back between a failed get and this call is not
  * lost: fn is then called at once, from within bufpool_wait() unless another
- * call is under way, which then goes on with it.
+ * call is under way, which then goes on with it.  The same holds for a waiter
+ * that is queued already and whose size has become smaller.
  */
 void bufpool_wait(struct bufpool *pool, struct bufpool_waiter *waiter);
 

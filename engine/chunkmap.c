@@ -219,8 +219,11 @@ void chunkmap_close(struct chunkmap *map)
 
 	if (!map)
 		return;
+	/* Another map's thread may be dropping pages of this one. */
+	pthread_mutex_lock(&map->lock);
 	for (i = 0; map->pages && i < map->n_pages; i++)
 		chunkmap_page_free(map->pages[i]);
+	pthread_mutex_unlock(&map->lock);
 	free(map->pages);
 	free(map->counts);
 	free(map->dirty);

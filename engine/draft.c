@@ -208,6 +208,11 @@ static void tell_pairs(struct engine *e, const struct draft *d, const bool *chan
 		if (d->pairs[i].complete)
 			engine_event(e, ENGINE_EVENT_CHANGED, ENGINE_ELEMENT,
 				     p->target->obj.id, FILE_BIT(ELEMENT_BACKING));
+		if (d->pairs[i].error)
+			engine_event(e, ENGINE_EVENT_CHANGED, ENGINE_ELEMENT,
+				     p->target->obj.id,
+				     FILE_BIT(ELEMENT_OPERATIONAL_STATUS) |
+					     FILE_BIT(ELEMENT_ERROR));
 	}
 }
 
@@ -227,6 +232,8 @@ static uint64_t changed_times(const struct store_relationship *a,
 	DIFFERS_(when_suspended, GROUP_WHEN_SUSPENDED)
 	DIFFERS_(consistency_state, GROUP_CONSISTENCY_STATE)
 #undef DIFFERS_
+	if (files & (FILE_BIT(GROUP_WHEN_SYNCED) | FILE_BIT(GROUP_CONSISTENCY_STATE)))
+		files |= FILE_BIT(GROUP_CONSISTENCY_METHOD);
 	return files;
 }
 
@@ -235,6 +242,7 @@ int draft_commit(struct engine *e, struct draft *d)
 	struct relationship *rel = d->rel;
 	CLEANUP_FREE bool *changed = calloc(rel->n_pairs + 1, sizeof(*changed));
 	bool with_job = d->job_state && rel->job;
+	bool detaching = d->row.detaching != rel->row.detaching;
 	struct store_job job;
 	uint64_t files;
 	int r;
@@ -260,7 +268,7 @@ int draft_commit(struct engine *e, struct draft *d)
 	rel->row = d->row;
 	relation_describe_consistency(rel);
 	for (size_t i = 0; i < rel->n_pairs; i++) {
-		changed[i] = pair_differs(rel->pairs[i], &d->pairs[i]);
+		changed[i] = pair_differs(rel->pairs[i], &d->pairs[i]) || detaching;
 		apply_pair(rel->pairs[i], &d->pairs[i]);
 	}
 	if (with_job)

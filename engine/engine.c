@@ -585,18 +585,18 @@ static void release_element(void *thing, void *opaque)
 
 void engine_free(struct engine *e)
 {
-	if (!e)
+	/* A device that did not close in time goes on using all of it: the process
+	 * ends with it. */
+	if (!e || !all_closed(e))
 		return;
 	index_each(&e->by_id[ENGINE_ELEMENT], release_element, NULL);
 	workers_free(e->workers);
-	if (all_closed(e)) {
-		if (e->n_loops)
-			readops_done(&e->readops);
-		for (unsigned i = 0; i < e->n_loops; i++)
-			loop_free(e->loops[i]);
-		bufpool_free(e->bufs);
-		free(e->loops);
-	}
+	if (e->n_loops)
+		readops_done(&e->readops);
+	for (unsigned i = 0; i < e->n_loops; i++)
+		loop_free(e->loops[i]);
+	bufpool_free(e->bufs);
+	free(e->loops);
 	index_clear(&e->by_name[ENGINE_ELEMENT], NULL);
 	index_clear(&e->by_name[ENGINE_GROUP], NULL);
 	index_clear(&e->by_name[ENGINE_JOB], NULL);
@@ -636,6 +636,18 @@ static void refuse(struct engine_command *cmd, int error, const char *why)
 	cmd->done(cmd);
 }
 
+/* False once the engine stops: behind the stop's message nothing is answered. */
+static bool post_command(struct engine *e, struct message *m)
+{
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&e->queue_lock);
+
+	if (e->stopping)
+		return false;
+	STAILQ_INSERT_TAIL(&e->queue, m, link);
+	pthread_cond_signal(&e->queue_wakes);
+	return true;
+}
+
 void engine_submit(struct engine *e, struct engine_command *cmd)
 {
 	struct command_message *m = calloc(1, sizeof(*m));
@@ -647,14 +659,12 @@ void engine_submit(struct engine *e, struct engine_command *cmd)
 		refuse(cmd, ENOMEM, "out of memory; try again");
 		return;
 	}
-	if (!e->started || engine_is_stopping(e)) {
-		free(m);
-		refuse(cmd, ENOTCONN, "LunFS is stopping");
-		return;
-	}
 	m->m.fn = run_command;
 	m->cmd = cmd;
-	engine_post(e, &m->m);
+	if (!e->started || !post_command(e, &m->m)) {
+		free(m);
+		refuse(cmd, ENOTCONN, "LunFS is stopping");
+	}
 }
 
 static void run_interrupt(struct engine *e, struct message *m)

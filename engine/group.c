@@ -328,6 +328,9 @@ static void write_members(struct engine *e, struct group *g, struct engine_comma
 
 /* ---- properties ------------------------------------------------------------ */
 
+#define NAME_(symbol, name, kind, mode) [symbol] = name,
+static const char *const property_names[] = { GROUP_FILES(NAME_) };
+
 static bool *property(struct group *g, unsigned file)
 {
 	switch (file) {
@@ -344,12 +347,16 @@ static void write_property(struct engine *e, struct group *g, struct engine_comm
 {
 	struct group changed = *g;
 	struct store_group row;
+	char text[32];
 	bool value;
 	int r;
 
 	if (word_bool(cmd->text, cmd->len, &value) < 0) {
+		if (!word_line(cmd->text, cmd->len, text, sizeof(text)))
+			strcpy(text, "…");
 		outcome_fail(&cmd->outcome, CIM_RETURN_INVALID_PARAMETER, 0,
-			     "this property is a boolean; write true or false");
+			     "%s: \"%s\" is no boolean; write true or false",
+			     property_names[cmd->file], text);
 		return;
 	}
 	*property(&changed, cmd->file) = value;

@@ -314,6 +314,8 @@ static void write_delete(struct engine *e, struct job *j, struct engine_command 
 		return;
 	}
 	job_row(j, &row);
+	if (!object_by_id(e, ENGINE_GROUP, j->group_id))
+		row.group_id = 0; /* as the store has it since the group is gone */
 	row.delete_on_completion = value;
 	store_begin(e->store);
 	store_job_update(e->store, &row);

@@ -99,7 +99,9 @@ static void activate(struct engine *e, struct relationship *rel, bool force,
 	int r;
 
 	(void)force;
-	r = job_begin(e, rel);
+	/* One that runs already was begun when the process ended, or the store
+	 * failed, before the instant was there. */
+	r = rel->job && !job_is_over(rel->job) ? 0 : job_begin(e, rel);
 	if (r < 0) {
 		command_store_failed(o, r);
 		return;

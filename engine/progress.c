@@ -105,7 +105,8 @@ unsigned relation_percent(const struct relationship *rel)
 static uint64_t state_files(void)
 {
 	return FILE_BIT(GROUP_COPY_STATE) | FILE_BIT(GROUP_REQUESTED_COPY_STATE) |
-	       FILE_BIT(GROUP_CONTROL) | FILE_BIT(GROUP_CONSISTENCY_STATUS);
+	       FILE_BIT(GROUP_CONTROL) | FILE_BIT(GROUP_CONSISTENCY_STATE) |
+	       FILE_BIT(GROUP_CONSISTENCY_STATUS);
 }
 
 static void describe_source(const struct element *el, char *buf, size_t size)

@@ -4,7 +4,8 @@
  * The reaper is a timer on one loop, set while there is any read without an
  * answer, that looks at all of them every REAP_MS.  It answers what is late
  * with -EIO and tells the container, which forgets the op if it only waited; and
- * lets those try again that lost their connection.
+ * lets those try again that lost their connection.  The container tries again
+ * also for one that was late: others may stand behind it.
  *
  * Locks: a container's lock may be held when readops.lock is taken, never the
  * other way round; users are called with neither.
@@ -94,6 +95,9 @@ static void answer_late(struct readops *all, int error)
 		for (size_t i = 0; i < n; i++) {
 			late[i].user->done(late[i].user, error, NULL, 0);
 			late[i].op->ops->cancel(late[i].op);
+			if (__atomic_exchange_n(&late[i].op->stalled, false,
+						__ATOMIC_ACQ_REL))
+				late[i].op->ops->resume(late[i].op);
 			readop_unref(late[i].op);
 		}
 }

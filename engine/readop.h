@@ -79,6 +79,8 @@ struct readop {
 	size_t skip; /* bytes of buf before the first one asked for */
 	unsigned n_pending; /* atomic: parts without an answer */
 	int error;          /* atomic: the first error */
+	uint64_t part;      /* bytes of a part */
+	uint64_t next_part; /* atomic: offset of the first one not made */
 	struct bd_req parts[READOP_MAX_PARTS];
 	struct work work;
 };

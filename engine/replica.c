@@ -505,7 +505,8 @@ void replica_write_spec(struct engine *e, struct engine_command *cmd)
 	struct group *g = object_by_id(e, ENGINE_GROUP, cmd->id);
 	struct replica_call *call;
 
-	if (cmd->again) {
+	/* An open whose call was interrupted before it made anything starts anew. */
+	if (cmd->again && g->rel) {
 		write_again(e, g, cmd);
 		return;
 	}

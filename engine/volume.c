@@ -3,16 +3,27 @@
 /*
  * A read waits in `waiting` until the device is ready, fewer than
  * VOLUME_MAX_READS reads are under way and the pool has a buffer; then it is
- * cut into parts of the device's preferred size, which go out together.  When
- * the connection is lost before all parts are answered, the read gives its
+ * cut into parts of the device's preferred size, which go out together (where
+ * the device takes only little at a time, each answer sends the next part).
+ * When the connection is lost before all parts are answered, the read gives its
  * buffer back and waits again: a volume whose LUN hangs holds no memory for
  * what is queued on it.
+ *
+ * A device may answer before its submit function returns, and an answer makes
+ * room for another read: run(), called from within run(), leaves that to the
+ * loop that it is within.  That loop ends when a connection was lost meanwhile,
+ * or it would take the same read again and again until the device's state is
+ * known to have changed.
  *
  * `submitting` counts the calls that are inside the device's submit function;
  * volume_detach() waits for none, so that the device may be closed.
  *
- * Locks: kick_lock, then lock.  Listeners are called with kick_lock held (which
- * is what volume_unlisten() waits for) and without lock.
+ * Listeners are called by one thread at a time, with no lock held: what they
+ * submit may lose the connection there and then, which is another kick, from
+ * within or by another thread.  It makes the first one go round once more.
+ * volume_unlisten() waits for the end of that.
+ *
+ * Locks: kick_lock and lock are never held together.
  */
 
 #include "engine/volume.h"
@@ -29,8 +40,10 @@ struct volume {
 	struct readops *all;
 	int refs; /* atomic */
 
-	pthread_mutex_t kick_lock;
-	TAILQ_HEAD(, volume_listener) listeners; /* kick_lock */
+	pthread_mutex_t kick_lock; /* protects these four */
+	pthread_cond_t kicked;     /* kicking became false */
+	TAILQ_HEAD(, volume_listener) listeners;
+	bool kicking, kick_again;
 
 	pthread_mutex_t lock;
 	pthread_cond_t idle;
@@ -38,9 +51,13 @@ struct volume {
 	unsigned submitting;
 	struct readop_list waiting;
 	unsigned n_reads;
+	unsigned n_lost; /* reads that had to wait again; goes round */
 	struct bufpool_waiter bufs; /* set up once; queued by the pool */
 	struct work destroy;
 };
+
+/* The volume that this thread is in run() for. */
+static _Thread_local const struct volume *running;
 
 static void run(struct volume *v);
 
@@ -58,6 +75,7 @@ int volume_new(struct readops *readops, struct volume **ret_volume)
 	v->all = readops;
 	v->refs = 1;
 	pthread_mutex_init(&v->kick_lock, NULL);
+	pthread_cond_init(&v->kicked, NULL);
 	pthread_mutex_init(&v->lock, NULL);
 	pthread_cond_init(&v->idle, NULL);
 	TAILQ_INIT(&v->listeners);
@@ -82,6 +100,7 @@ static void destroy(struct work *work)
 	bufpool_cancel(v->all->bufs, &v->bufs);
 	pthread_cond_destroy(&v->idle);
 	pthread_mutex_destroy(&v->lock);
+	pthread_cond_destroy(&v->kicked);
 	pthread_mutex_destroy(&v->kick_lock);
 	free(v);
 }
@@ -180,19 +199,39 @@ void volume_unlisten(struct volume *v, struct volume_listener *listener)
 {
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&v->kick_lock);
 
+	while (v->kicking)
+		pthread_cond_wait(&v->kicked, &v->kick_lock);
 	if (listener->listening)
 		TAILQ_REMOVE(&v->listeners, listener, link);
 	listener->listening = false;
 }
 
-void volume_kick(struct volume *v)
+/* None is taken off the list meanwhile. */
+static void call_listeners_locked(struct volume *v)
 {
 	struct volume_listener *listener;
 
+	TAILQ_FOREACH (listener, &v->listeners, link) {
+		pthread_mutex_unlock(&v->kick_lock);
+		listener->fn(listener);
+		pthread_mutex_lock(&v->kick_lock);
+	}
+}
+
+void volume_kick(struct volume *v)
+{
 	run(v);
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&v->kick_lock);
-	TAILQ_FOREACH (listener, &v->listeners, link)
-		listener->fn(listener);
+	v->kick_again = true;
+	if (v->kicking)
+		return;
+	v->kicking = true;
+	while (v->kick_again) {
+		v->kick_again = false;
+		call_listeners_locked(v);
+	}
+	v->kicking = false;
+	pthread_cond_broadcast(&v->kicked);
 }
 
 static void forget(struct readop *op)
@@ -217,13 +256,17 @@ static void wait_again(struct volume *v, struct readop *op)
 	readop_ref(op);
 	pthread_mutex_lock(&v->lock);
 	v->n_reads--;
+	v->n_lost++;
 	readop_queue(op, &v->waiting);
 	TAILQ_REMOVE(&v->waiting, op, link);
 	TAILQ_INSERT_HEAD(&v->waiting, op, link);
 	pthread_mutex_unlock(&v->lock);
 	readop_stall(op);
-	if (readop_answered(op))
+	/* The reaper may have answered meanwhile, and does not look at it again. */
+	if (readop_answered(op)) {
 		forget(op);
+		run(v);
+	}
 	readop_unref(op);
 }
 
@@ -246,6 +289,27 @@ static void finish(struct readop *op)
 	volume_unref(v);
 }
 
+static void part_done(struct bd_req *req, int error);
+
+/* Makes the next part of a read; false if all are made. */
+static bool next_part(struct readop *op, struct bd_req *req)
+{
+	uint64_t begin = op->offset - op->skip, end = begin + op->buf_size;
+	uint64_t at = __atomic_fetch_add(&op->next_part, op->part, __ATOMIC_RELAXED);
+
+	if (at >= end)
+		return false;
+	*req = (struct bd_req){
+		.op = BD_READ,
+		.offset = at,
+		.length = end - at < op->part ? end - at : op->part,
+		.buf = (char *)op->buf + (at - begin),
+		.done = part_done,
+		.opaque = op,
+	};
+	return true;
+}
+
 static void part_done(struct bd_req *req, int error)
 {
 	struct readop *op = req->opaque;
@@ -254,6 +318,10 @@ static void part_done(struct bd_req *req, int error)
 	if (error)
 		__atomic_compare_exchange_n(&op->error, &none, error, false,
 					    __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+	if (!__atomic_load_n(&op->error, __ATOMIC_RELAXED) && next_part(op, req)) {
+		volume_submit(op->container, req);
+		return;
+	}
 	if (!__atomic_sub_fetch(&op->n_pending, 1, __ATOMIC_ACQ_REL))
 		finish(op);
 }
@@ -261,28 +329,16 @@ static void part_done(struct bd_req *req, int error)
 /* Sends a read whose buffer is there: the parts that cover it. */
 static void send_parts(struct volume *v, struct readop *op, const struct bd_info *info)
 {
-	uint64_t offset = op->offset - op->skip, end = offset + op->buf_size;
-	uint64_t part = info->opt_transfer;
 	unsigned n = 0;
 
-	while ((end - offset + part - 1) / part > READOP_MAX_PARTS &&
-	       part * 2 <= info->max_transfer)
-		part *= 2;
+	op->part = info->opt_transfer;
+	while ((op->buf_size + op->part - 1) / op->part > READOP_MAX_PARTS &&
+	       op->part * 2 <= info->max_transfer)
+		op->part *= 2;
 	op->error = 0;
-	for (uint64_t at = offset; at < end && n < READOP_MAX_PARTS; at += part, n++)
-		op->parts[n] = (struct bd_req){
-			.op = BD_READ,
-			.offset = at,
-			.length = end - at < part ? end - at : part,
-			.buf = (char *)op->buf + (at - offset),
-			.done = part_done,
-			.opaque = op,
-		};
-	if (n * part < end - offset) {
-		op->n_pending = 1;
-		part_done(&op->parts[0], -EIO);
-		return;
-	}
+	op->next_part = op->offset - op->skip;
+	while (n < READOP_MAX_PARTS && next_part(op, &op->parts[n]))
+		n++;
 	op->n_pending = n;
 	for (unsigned i = 0; i < n; i++)
 		volume_submit(v, &op->parts[i]);
@@ -298,14 +354,16 @@ static size_t align(struct readop *op, const struct bd_info *info)
 	return end - (op->offset - op->skip);
 }
 
-/* Takes the next read that can go, with its buffer; NULL if none can. */
-static struct readop *next_read(struct volume *v, const struct bd_info *info)
+/* Takes the next read that can go, with its buffer; NULL if none can, or if more
+ * than n_lost reads have lost their connection. */
+static struct readop *next_read(struct volume *v, const struct bd_info *info,
+				unsigned n_lost, bool *ret_wants_buffer)
 {
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&v->lock);
 	struct readop *op = TAILQ_FIRST(&v->waiting);
 	size_t size;
 
-	if (!op || v->n_reads >= VOLUME_MAX_READS)
+	if (!op || v->n_reads >= VOLUME_MAX_READS || v->n_lost != n_lost)
 		return NULL;
 	if (op->offset >= info->size)
 		op->len = 0;
@@ -313,7 +371,8 @@ static struct readop *next_read(struct volume *v, const struct bd_info *info)
 		op->len = info->size - op->offset;
 	size = op->len ? align(op, info) : 1;
 	if (readop_get_buffer(op, size) == -EAGAIN) {
-		v->bufs.size = size;
+		__atomic_store_n(&v->bufs.size, size, __ATOMIC_RELAXED);
+		*ret_wants_buffer = true;
 		return NULL;
 	}
 	readop_unqueue(op);
@@ -321,23 +380,24 @@ static struct readop *next_read(struct volume *v, const struct bd_info *info)
 	return op;
 }
 
-static bool wants_buffer(struct volume *v)
+static unsigned count_lost(struct volume *v)
 {
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&v->lock);
 
-	return !TAILQ_EMPTY(&v->waiting) && v->n_reads < VOLUME_MAX_READS &&
-	       v->bufs.size;
+	return v->n_lost;
 }
 
-/* Sends what can be sent. */
-static void run(struct volume *v)
+/* True if it ended for want of a buffer. */
+static bool send_waiting(struct volume *v)
 {
+	unsigned n_lost = count_lost(v);
+	bool wants_buffer = false;
 	struct bd_info info;
 	struct readop *op;
 
 	if (!volume_is_ready(v) || !volume_get_info(v, &info))
-		return;
-	while ((op = next_read(v, &info))) {
+		return false;
+	while ((op = next_read(v, &info, n_lost, &wants_buffer))) {
 		if (!op->buf || !op->len) {
 			op->error = op->buf ? 0 : -ENOMEM;
 			finish(op);
@@ -345,7 +405,22 @@ static void run(struct volume *v)
 			send_parts(v, op, &info);
 		}
 	}
-	if (wants_buffer(v))
+	return wants_buffer;
+}
+
+/* Sends what can be sent. */
+static void run(struct volume *v)
+{
+	const struct volume *outer = running;
+	bool wants_buffer;
+
+	if (outer == v)
+		return;
+	running = v;
+	wants_buffer = send_waiting(v);
+	running = outer;
+	/* This may be a call of bufs_came(). */
+	if (wants_buffer)
 		bufpool_wait(v->all->bufs, &v->bufs);
 }
 

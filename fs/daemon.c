@@ -116,15 +116,15 @@ static void on_stop(void *opaque)
 static int make_parents(const char *path)
 {
 	CLEANUP_FREE char *parent = strdup(path);
+	int r;
 
 	if (!parent)
 		return -ENOMEM;
 	for (char *slash = strchr(parent + 1, '/'); slash;
 	     slash = strchr(slash + 1, '/')) {
 		*slash = '\0';
-		if (mkdir(parent, 0700) < 0 && access(parent, F_OK) < 0) {
-			int r = -errno;
-
+		r = mkdir(parent, 0700) < 0 ? -errno : 0;
+		if (r < 0 && access(parent, F_OK) < 0) {
 			log_error("state_dir %s: making %s: %s", path, parent,
 				  strerror(-r));
 			return r;

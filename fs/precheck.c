@@ -57,12 +57,32 @@ static bool check_directory(const char *path, const char *state_dir, struct strb
 	return check_access(parent, why);
 }
 
+/* Cuts a path down to the first directory that would have to be made. */
+static void keep_first_missing(char *path)
+{
+	char *slash;
+
+	while ((slash = strrchr(path, '/')) && slash != path) {
+		*slash = '\0';
+		if (access(path, F_OK) == 0 || errno != ENOENT) {
+			*slash = '/';
+			return;
+		}
+	}
+}
+
 static bool check_state_dir(const struct config *c)
 {
 	CLEANUP_STRBUF struct strbuf why = STRBUF_INIT;
+	CLEANUP_FREE char *path = strdup(c->daemon.state_dir);
 
-	if (check_directory(c->daemon.state_dir, NULL, &why))
+	/* The parents of the default are made too. */
+	if (path && c->daemon.state_dir_is_default)
+		keep_first_missing(path);
+	if (path && check_directory(path, NULL, &why))
 		return true;
+	if (!path)
+		strbuf_adds(&why, strerror(ENOMEM));
 	log_error("%s: [daemon] state_dir = %s: %s", c->path, c->daemon.state_dir, why.s);
 	return false;
 }

@@ -227,6 +227,38 @@ wait_until 10 ended "$wait3"
 assert_match "Input/output error" "$(cat "$T/gone.out")" "wait/ of a removed group"
 note "Aborted, Detach and rmdir end waits with EIO"
 
+# ---- interrupted while a login is waited for: nothing was made ----
+
+mkdir elements/away groups/login
+echo "iscsi://127.0.0.1:1/$IQN:t1/1" > elements/away/url
+cat > "$T/login.py" <<'END'
+import ctypes, errno, os, signal, sys
+g = sys.argv[1]
+libc = ctypes.CDLL(None, use_errno=True)
+signal.signal(signal.SIGUSR1, lambda *args: None)
+def write(fd, text):
+    return errno.errorcode[ctypes.get_errno()] if libc.write(fd, text, len(text)) < 0 else "done"
+fd = os.open(g + "/spec", os.O_RDWR)
+print(write(fd, b"SourceElement=away SyncType=Clone\n"), flush=True)
+print(open(g + "/result").readline().strip(), flush=True)
+print(write(fd, b"SourceElement=small SyncType=Clone\n"), flush=True)
+END
+jobs=$(n_jobs)
+python3 "$T/login.py" groups/login > "$T/login.out" 2>&1 &
+py=$!
+started_pids+=("$py")
+is_carried_out()
+{
+	! put groups/login/control Detach && file_matches groups/login/result "being carried out"
+}
+wait_until 10 is_carried_out
+kill -USR1 "$py"
+wait_until 10 ended "$py"
+assert_eq "EINTR|4 Failed|done" "$(paste -sd'|' "$T/login.out")" "a call interrupted during its login"
+assert_eq $((jobs + 1)) "$(n_jobs)" "jobs"
+rmdir elements/away
+note "a signal while a login is waited for: no call"
+
 # ---- a stop of the daemon ----
 
 mkdir groups/stop

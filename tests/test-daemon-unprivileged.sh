@@ -75,6 +75,29 @@ wait_until 10 ended "$lunfs_pid"
 assert_eq 0 "$(mounts)" "mounts"
 check_reports
 
+note "a first start in a home that has no .local/state"
+install -d -m 0700 "$T/home"
+[ "$(id -u)" -ne 0 ] || chown "$UID_OF_TEST:$UID_OF_TEST" "$T/home"
+cp "$CONF" "$T/kept.conf"
+sed -i "/^state_dir/d; s,^path = .*,path = $T/home/pool," "$CONF"
+export HOME=$T/home
+unset XDG_STATE_HOME
+user "$LUNFS" --check -c "$CONF" > /dev/null
+assert_eq "" "$(ls -A "$T/home")" "what --check makes"
+start
+user test -s "$T/home/.local/state/lunfs/lunfs.db"
+assert_eq 700 "$(stat -c %a "$T/home/.local")" "mode"
+user "$LUNFS" --stop "$MNT"
+wait_until 10 ended "$lunfs_pid"
+chmod 0500 "$T/home"
+rm -rf "$T/home/.local"
+if ! user test -w "$T/home"; then
+	must_fail user "$LUNFS" -c "$CONF" "$MNT"
+	assert_match "state_dir $T/home/.*: making $T/home/.local: Permission denied" "$OUTPUT"
+fi
+cp "$T/kept.conf" "$CONF"
+check_reports
+
 if [ "$(id -u)" -eq 0 ]; then
 	note "without allow_other even root is kept out, and told whose mount it is"
 	start

@@ -47,6 +47,7 @@ write_conf <<-END
 	url = $(lun_url 1 2)
 	[element lun3]
 	url = $(lun_url 1 3 "${proxy_port[p]}")
+	io_timeout = 2
 	[element lun4]
 	url = $(lun_url 1 4 "${proxy_port[p]}")
 	[element big0]
@@ -215,7 +216,7 @@ for e in lun3 lun4; do
 	assert_eq Error "$(cat elements/$e/OperationalStatus)"
 	assert_match 'nothing is read or written' "$(cat elements/$e/error)"
 done
-must_fail dd if=elements/lun3/data of=/dev/null bs=4096 count=1
+must_fail dd if=elements/lun3/data of=/dev/null bs=4096 count=1 iflag=direct
 [ "$(cat groups/size/pairs/1/bytes_copied)" -le $((size + (4 << 20))) ] ||
 	fail "more was read: $size, now $(cat groups/size/pairs/1/bytes_copied)"
 
