@@ -414,6 +414,7 @@ static void write_priority(struct engine *e, struct group *g, struct engine_comm
 void group_write(struct engine *e, struct engine_command *cmd)
 {
 	struct group *g = object_by_id(e, ENGINE_GROUP, cmd->id);
+	bool is_changed;
 
 	if (!g) {
 		outcome_fail(&cmd->outcome, CIM_RETURN_INVALID_PARAMETER, ENODEV,
@@ -437,8 +438,9 @@ void group_write(struct engine *e, struct engine_command *cmd)
 	default:
 		write_property(e, g, cmd);
 	}
+	is_changed = cmd->file == GROUP_MEMBERS && outcome_is_success(&cmd->outcome);
 	command_answer(e, cmd);
-	/* Last: it may remove the group. */
-	if (cmd->file == GROUP_MEMBERS && outcome_is_success(&cmd->outcome))
+	/* Last: it may remove the group.  The command is its caller's again. */
+	if (is_changed)
 		group_apply_lifetime(e, g, false);
 }
