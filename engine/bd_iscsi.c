@@ -258,6 +258,13 @@ static void submit(struct blockdev *bd, struct bd_req *req)
 		req->done(req, -ENOTCONN);
 }
 
+/*
+ * "PORTAL STATE KEY=VALUE...": the keys of RFC 7143 section 13 as the target
+ * answered them at login, and what libiscsi assumes where it was silent.
+ * MaxRecvDataSegmentLength is the target's: how much of a write goes into one
+ * PDU; LunFS itself takes 262144.  A data digest does not appear: libiscsi 1.19
+ * knows none.  ISID tells the sessions apart in the target's own lists.
+ */
 static void add_session(struct strbuf *out, const struct iscsi_session_view *v,
 			const struct bd_info *info, uint64_t isid)
 {
@@ -303,9 +310,11 @@ static void close_device(struct blockdev *bd, bool release, void (*closed)(void 
 
 	b->closed = closed;
 	b->closed_opaque = opaque;
+	bd_iscsi_ref(b); /* they may be quicker than this loop */
 	for (unsigned i = 0; i < b->n_sessions; i++)
 		iscsi_session_kick(&b->sessions[i],
 				   ISCSI_KICK_CLOSE | (release ? ISCSI_KICK_RELEASE : 0));
+	bd_iscsi_unref(b);
 }
 
 void bd_iscsi_closed(struct bd_iscsi *b, struct iscsi_session *s)

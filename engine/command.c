@@ -46,7 +46,10 @@ void command_answer(struct engine *e, struct engine_command *cmd)
 
 int command_store_failed(struct outcome *o, int r)
 {
-	return outcome_fail(o, CIM_RETURN_FAILED, -r,
+	/* EEXIST: the name of an image that is being made. */
+	bool is_cause = outcome_code_of_errno(-r) == CIM_RETURN_FAILED || r == -EEXIST;
+
+	return outcome_fail(o, CIM_RETURN_FAILED, is_cause ? -r : 0,
 			    "the state store cannot be written: %s; nothing was changed",
 			    strerror(-r));
 }

@@ -10,7 +10,9 @@
  * that comes meanwhile makes it step once more.
  *
  * Chunks that a reader's fill holds are passed over; a fill that lost its
- * connection puts the cursor back.  At the end of the map, when nothing is
+ * connection puts the cursor back, and nothing more is tried before the next
+ * call of copier_step() (of the source's next state, or of the owner, who calls
+ * image_start_copy() once a second).  At the end of the map, when nothing is
  * under way and a chunk is still absent, the walk begins anew (uniform pages of
  * the map are skipped in one step); when none is, a last checkpoint makes all
  * durable and the owner is told.
@@ -52,10 +54,13 @@ static void bufs_came(struct bufpool_waiter *waiter)
 	struct image *img = (struct image *)((char *)waiter -
 					     offsetof(struct image, copier.bufs));
 
+	if (!image_try_ref(img))
+		return;
 	pthread_mutex_lock(&img->lock);
 	img->copier.no_buffer = false;
 	pthread_mutex_unlock(&img->lock);
 	copier_step(img);
+	image_unref(img);
 }
 
 void copier_init(struct image *img)
@@ -204,11 +209,12 @@ static enum next look_locked(struct image *img, struct fill **ret_fill)
 	int64_t run;
 
 	if (!c->running || c->finishing || c->loading || c->asking || c->no_buffer ||
-	    !img->source)
+	    c->lost || !img->source)
 		return NEXT_NOTHING;
 	if (c->cursor >= n_chunks)
 		return at_the_end(img);
-	if (c->n_fills >= COPIER_WINDOW || c->n_reading >= COPIER_READS || !volume_is_ready(img->source))
+	if (c->n_fills >= COPIER_WINDOW || c->n_reading >= COPIER_READS ||
+	    !volume_is_ready(img->source))
 		return NEXT_NOTHING;
 	run = chunkmap_run(img->map, c->cursor, n_chunks - c->cursor, &set);
 	if (run < 0)
@@ -278,6 +284,11 @@ static void finish_work(struct work *work)
 				    pool_name(img->pool), strerror(-r));
 	else
 		image_report_complete(img);
+	/* Nobody was told if the image was cut off meanwhile; it may go on. */
+	pthread_mutex_lock(&img->lock);
+	img->copier.finishing = false;
+	pthread_mutex_unlock(&img->lock);
+	copier_step(img);
 	image_unref(img);
 }
 
@@ -338,6 +349,7 @@ static bool begin_stepping(struct image *img)
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&img->lock);
 	struct copier *c = &img->copier;
 
+	c->lost = false;
 	c->again = c->stepping;
 	if (c->stepping)
 		return false;

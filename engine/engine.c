@@ -591,7 +591,7 @@ void engine_free(struct engine *e)
 		return;
 	index_each(&e->by_id[ENGINE_ELEMENT], release_element, NULL);
 	workers_free(e->workers);
-	if (e->n_loops)
+	if (e->readops.loop)
 		readops_done(&e->readops);
 	for (unsigned i = 0; i < e->n_loops; i++)
 		loop_free(e->loops[i]);

@@ -5,7 +5,8 @@
  *
  *   fill_new_locked  in image->fills: nobody else fills these chunks
  *   fill_start       READs at the source, in parts  (any thread)
- *   part_done        by the device's thread; the last one hands on
+ *   part_done        by the device's thread; sends the next part, if the source
+ *                    takes only little at a time; the last one hands on
  *   write_chunks     runs that are not zero go to the file, zero runs stay
  *                    holes; then the bits are set   (a worker)
  *   end              out of image->fills; those who waited look again
@@ -132,10 +133,17 @@ static void end(struct fill *f, int error)
 		img->copier.n_reading--;
 	if (error && img->copier.cursor > f->chunk)
 		img->copier.cursor = f->chunk;
+	if (error == -ENOTCONN && !fetch)
+		img->copier.lost = true;
+	/* Those that wait for its place: the reaper lets them look again. */
+	if (error == -ENOTCONN && fetch)
+		TAILQ_FOREACH (op, &img->parked, link)
+			readop_stall(op);
 	pthread_mutex_unlock(&img->lock);
 
 	if (f->buf)
 		bufpool_put(img->all->bufs, f->class, f->buf, fill_bytes(f));
+	volume_unref(f->source);
 	free(f);
 	wake(img, &waiters, error);
 	if (error != -ENOTCONN) {
@@ -292,7 +300,7 @@ static void report_read(struct fill *f)
 static void read_ended(struct fill *f)
 {
 	struct image *img = f->image;
-	bool was_reading;
+	bool was_reading, cut_off;
 
 	if (f->error) {
 		if (f->error != -ENOTCONN)
@@ -300,19 +308,50 @@ static void read_ended(struct fill *f)
 		end(f, f->error);
 		return;
 	}
-	__atomic_add_fetch(&img->bytes_copied, f->length, __ATOMIC_RELAXED);
 	pthread_mutex_lock(&img->lock);
 	was_reading = f->reading;
 	if (was_reading)
 		img->copier.n_reading--;
 	f->reading = false;
+	cut_off = !img->source;
 	pthread_mutex_unlock(&img->lock);
+	if (cut_off) {
+		end(f, -ENOTCONN);
+		return;
+	}
+	__atomic_add_fetch(&img->bytes_copied, f->length, __ATOMIC_RELAXED);
 	image_ref(img);
 	f->work.fn = write_chunks;
 	workers_submit(img->all->workers, &f->work);
 	if (was_reading)
 		copier_step(img);
 	image_unref(img);
+}
+
+static void part_ended(struct fill *f)
+{
+	if (!__atomic_sub_fetch(&f->n_pending, 1, __ATOMIC_ACQ_REL))
+		read_ended(f);
+}
+
+static void part_done(struct bd_req *req, int error);
+
+/* Makes the next part; false if all are made. */
+static bool next_part(struct fill *f, struct bd_req *req)
+{
+	uint64_t at = __atomic_fetch_add(&f->next_part, f->part, __ATOMIC_RELAXED);
+
+	if (at >= f->length)
+		return false;
+	*req = (struct bd_req){
+		.op = BD_READ,
+		.offset = f->offset + at,
+		.length = f->length - at < f->part ? f->length - at : f->part,
+		.buf = (char *)f->buf + at,
+		.done = part_done,
+		.opaque = f,
+	};
+	return true;
 }
 
 static void part_done(struct bd_req *req, int error)
@@ -324,44 +363,41 @@ static void part_done(struct bd_req *req, int error)
 	    __atomic_compare_exchange_n(&f->error, &none, error, false, __ATOMIC_ACQ_REL,
 					__ATOMIC_ACQUIRE))
 		f->failed = req;
-	if (!__atomic_sub_fetch(&f->n_pending, 1, __ATOMIC_ACQ_REL))
-		read_ended(f);
+	if (!__atomic_load_n(&f->error, __ATOMIC_RELAXED) && next_part(f, req))
+		volume_submit(f->source, req);
+	else
+		part_ended(f);
 }
 
-static unsigned cut(struct fill *f)
+static uint64_t part_size(struct volume *source)
 {
-	unsigned n = 0;
+	struct bd_info info;
 
-	for (uint64_t at = 0; at < f->length; at += FILL_PART)
-		f->parts[n++] = (struct bd_req){
-			.op = BD_READ,
-			.offset = f->offset + at,
-			.length = f->length - at < FILL_PART ? f->length - at : FILL_PART,
-			.buf = (char *)f->buf + at,
-			.done = part_done,
-			.opaque = f,
-		};
-	return n;
+	return volume_get_info(source, &info) && info.max_transfer < FILL_PART ?
+		       info.max_transfer :
+		       FILL_PART;
 }
 
 void fill_start(struct fill *f)
 {
 	struct image *img = f->image;
-	struct volume *source;
-	unsigned n = cut(f);
+	unsigned n = 0;
 
 	pthread_mutex_lock(&img->lock);
-	source = img->source;
-	if (source)
-		volume_ref(source);
+	f->source = img->source;
+	if (f->source)
+		volume_ref(f->source);
 	pthread_mutex_unlock(&img->lock);
-	if (!source) {
+	if (!f->source) {
 		end(f, -ENOTCONN);
 		return;
 	}
-	/* The fill may be gone when its last part was submitted. */
-	f->n_pending = n;
-	for (struct bd_req *part = f->parts; n; n--, part++)
-		volume_submit(source, part);
-	volume_unref(source);
+	f->part = part_size(f->source);
+	while (n < FILL_MAX_PARTS && next_part(f, &f->parts[n]))
+		n++;
+	/* One more, for this function: the fill stays until all were submitted. */
+	f->n_pending = n + 1;
+	for (unsigned i = 0; i < n; i++)
+		volume_submit(f->source, &f->parts[i]);
+	part_ended(f);
 }

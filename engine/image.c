@@ -15,8 +15,8 @@
  * Parked reads step again when the source becomes ready, a buffer comes back or
  * a fetch ends.
  *
- * Locks: volume's kick_lock, then image->lock, then the locks of volume, map and
- * buffer pool.  The watcher is called with none; image_cut_off() waits until it
+ * Locks: image->lock, then the locks of volume, map and buffer pool.  The
+ * watcher is called with none; image_cut_off() waits until it
  * is not running (in_watcher).
  */
 
@@ -41,8 +41,13 @@
 
 static void fetch_bufs_came(struct bufpool_waiter *waiter)
 {
-	image_run_parked((struct image *)((char *)waiter -
-					  offsetof(struct image, fetch_bufs)));
+	struct image *img = (struct image *)((char *)waiter -
+					     offsetof(struct image, fetch_bufs));
+
+	if (!image_try_ref(img))
+		return;
+	image_run_parked(img);
+	image_unref(img);
 }
 
 static void source_ready(struct volume_listener *listener)
@@ -136,6 +141,16 @@ void image_ref(struct image *img)
 	__atomic_add_fetch(&img->refs, 1, __ATOMIC_RELAXED);
 }
 
+bool image_try_ref(struct image *img)
+{
+	int refs = __atomic_load_n(&img->refs, __ATOMIC_RELAXED);
+
+	while (refs && !__atomic_compare_exchange_n(&img->refs, &refs, refs + 1, true,
+						    __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+		;
+	return refs;
+}
+
 /* By a worker: the last reference may be dropped inside a call whose end
  * bufpool_cancel() would wait for. */
 static void destroy(struct work *work)
@@ -169,6 +184,8 @@ void image_set_source(struct image *img, struct volume *source, const char *sour
 	img->watched = true;
 	pthread_mutex_unlock(&img->lock);
 	volume_listen(source, &img->listener);
+	/* It may have become ready in between. */
+	image_run_parked(img);
 }
 
 void image_cut_off(struct image *img)
@@ -189,14 +206,16 @@ void image_cut_off(struct image *img)
 	image_run_parked(img);
 }
 
-/* Takes the right to call the watcher; false if it is not to be called. */
-static bool enter_watcher(struct image *img, bool last)
+/* Takes the right to call the watcher for the last time; false if it is not to
+ * be called. */
+static bool enter_watcher(struct image *img)
 {
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&img->lock);
 
 	if (!img->watched)
 		return false;
-	img->watched = !last;
+	img->watched = false;
+	img->copier.running = false;
 	img->in_watcher++;
 	return true;
 }
@@ -217,18 +236,15 @@ void image_report_broken(struct image *img, int error, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(reason, sizeof(reason), fmt, ap);
 	va_end(ap);
-	if (!enter_watcher(img, true))
+	if (!enter_watcher(img))
 		return;
-	pthread_mutex_lock(&img->lock);
-	img->copier.running = false;
-	pthread_mutex_unlock(&img->lock);
 	img->watcher.broken(img->watcher.opaque, error, reason);
 	leave_watcher(img);
 }
 
 void image_report_complete(struct image *img)
 {
-	if (!enter_watcher(img, true))
+	if (!enter_watcher(img))
 		return;
 	img->watcher.complete(img->watcher.opaque);
 	leave_watcher(img);
@@ -241,11 +257,15 @@ uint64_t image_chunk_bytes(const struct image *img, uint64_t chunk, uint64_t n)
 	return (to < img->size ? to : img->size) - from;
 }
 
+/* The kernel tells of a write that failed once, and forgets it: no later sync is
+ * believed (invariant I2). */
 int image_sync_data(void *image)
 {
 	struct image *img = image;
 
-	return fdatasync(img->fd) < 0 ? -errno : 0;
+	if (!img->sync_error && fdatasync(img->fd) < 0)
+		img->sync_error = -errno;
+	return img->sync_error;
 }
 
 int image_checkpoint(struct image *img)

@@ -11,8 +11,9 @@
 
 enum {
 	FILL_BYTES = 1 << 20,  /* the most one fill takes: written in one piece */
-	FILL_PART = 256 << 10, /* and read in parts of this: both as measured */
-	FILL_MAX_PARTS = FILL_BYTES / FILL_PART,
+	FILL_PART = 256 << 10, /* and read in parts of this: both as measured.  Of
+				* less where the source takes less at a time */
+	FILL_MAX_PARTS = FILL_BYTES / FILL_PART, /* under way at once */
 	IMAGE_MAX_FETCHES = 8, /* fills at once on behalf of readers */
 };
 
@@ -30,6 +31,9 @@ struct fill {
 	enum bufpool_class class;
 	void *buf;
 	struct readop_list waiters; /* image->lock: reads that need it */
+	struct volume *source; /* with a reference, once it was started */
+	uint64_t part;         /* bytes of a part */
+	uint64_t next_part;    /* atomic: where the first one begins that is not made */
 	unsigned n_pending; /* atomic: parts without an answer */
 	int error;          /* atomic: the first error, of the part `failed` */
 	const struct bd_req *failed;
@@ -45,6 +49,7 @@ struct copier {
 	bool stepping; /* a thread is in copier_step() */
 	bool again;    /* something happened meanwhile: step once more */
 	bool loading;  /* a page of the map is being read */
+	bool lost;      /* a fill lost its connection since the last copier_step() */
 	bool no_buffer; /* stands in the pool's queue */
 	bool finishing; /* the last checkpoint is under way */
 	uint64_t cursor; /* chunk */
@@ -72,6 +77,7 @@ struct image {
 	int direct_fd; /* O_DIRECT, or -1 */
 	struct chunkmap *map;
 	struct work destroy, checkpoint_work;
+	int sync_error; /* the first of the file; within the map's checkpoint only */
 
 	pthread_mutex_t lock;
 	pthread_cond_t quiet; /* in_watcher came to 0 */
@@ -109,6 +115,10 @@ uint64_t fill_free_run_locked(struct image *image, uint64_t chunk, uint64_t n);
 size_t fill_bytes(const struct fill *fill);
 
 /* image.c */
+
+/* For who holds no reference: false if there is none any more, and the image is
+ * about to be freed. */
+bool image_try_ref(struct image *image);
 void image_step_read(struct readop *op);
 void image_run_parked(struct image *image);
 void image_report_broken(struct image *image, int error, const char *fmt, ...)

@@ -140,7 +140,6 @@ static void on_login(struct iscsi_context *context, int status, void *data, void
 				   s->set->target, s->portal);
 		return;
 	}
-	s->n_redirects = 0;
 	s->step = 0;
 	s->count_login = true;
 	iscsi_session_set_state(s, ISCSI_IDENTIFYING);

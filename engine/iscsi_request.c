@@ -505,6 +505,9 @@ static void on_answered(struct iscsi_cmd *cmd, const struct scsi_outcome *outcom
 			finish(cmd, -EIO);
 		return;
 	case SCSI_FAILED:
+		/* Our registration may be gone. */
+		if (outcome->status == SCSI_RESERVATION_CONFLICT && cmd->session->registered)
+			iscsi_session_check(cmd->session);
 		finish(cmd, outcome->error);
 		return;
 	}

@@ -328,8 +328,10 @@ static void take_down(struct iscsi_session *s)
 		loop_timer_clear(s->loop, &s->timer);
 		loop_timer_clear(s->loop, &s->retry_timer);
 	}
-	if (fault != ISCSI_REDIRECTED)
+	if (fault != ISCSI_REDIRECTED) {
 		s->redirect[0] = '\0';
+		s->n_redirects = 0;
+	}
 	snprintf(error, sizeof(error), "%s: %s", bd_iscsi_name(device), s->fault_text);
 	iscsi_session_set_state(s, ISCSI_WAITING);
 	bd_iscsi_down(device, s, state_of_fault(fault), error);

@@ -134,7 +134,7 @@ static void describe_wait(struct relationship *rel, char *buf, size_t size)
 	if (state == CIM_COPY_INITIALIZED || state == CIM_COPY_INACTIVE ||
 	    state == CIM_COPY_PREPARED)
 		snprintf(buf, size, "Activate: write it to control");
-	else if (state == CIM_COPY_SUSPENDED && rel->job)
+	else if (rel->job && rel->job->state == CIM_JOB_SUSPENDED)
 		snprintf(buf, size, "job %" PRIu64 " is suspended: write Start to "
 				    "jobs/%" PRIu64 "/control",
 			 rel->job->obj.id, rel->job->obj.id);

@@ -184,7 +184,9 @@ static void take_files(struct engine *e, struct message *m)
 	}
 	delete_rows(call);
 	outcome_fail(&call->outcome, CIM_RETURN_FAILED,
-		     call->files_result == -ENOSPC ? ENOSPC : 0,
+		     outcome_code_of_errno(-call->files_result) == CIM_RETURN_FAILED ?
+			     -call->files_result :
+			     0,
 		     "pool %s: the files of the images cannot be made: %s",
 		     call->pool->obj.name, strerror(-call->files_result));
 	give_up(call);
@@ -505,8 +507,7 @@ void replica_write_spec(struct engine *e, struct engine_command *cmd)
 	struct group *g = object_by_id(e, ENGINE_GROUP, cmd->id);
 	struct replica_call *call;
 
-	/* An open whose call was interrupted before it made anything starts anew. */
-	if (cmd->again && g->rel) {
+	if (cmd->again) {
 		write_again(e, g, cmd);
 		return;
 	}

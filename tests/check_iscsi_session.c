@@ -312,6 +312,36 @@ START_TEST(a_redirection_is_followed)
 }
 END_TEST
 
+START_TEST(a_redirection_without_end_is_given_up_and_tried_anew)
+{
+	struct listener l = listen_on_loopback();
+	struct bd_status status = { 0 };
+	struct blockdev *bd;
+	char text[64];
+	int len = snprintf(text, sizeof(text), "TargetAddress=127.0.0.1:%d", l.port);
+	unsigned n = 0;
+
+	start();
+	bd = open_at("127.0.0.1", l.port, 1);
+	while (status.state != BD_AWAY) {
+		int fd = accept_within(&l, LONG_MS);
+		struct login login;
+
+		ck_assert_int_ge(fd, 0);
+		ck_assert_uint_le(++n, 8);
+		read_login(fd, &login);
+		answer_login(fd, &login, 0x0101, text, (size_t)len + 1);
+		usleep(50000);
+		close(fd);
+		bd_get_status(bd, &status);
+	}
+	ROW_HAS("error", status.error, "status 0x0101");
+	close_within(bd, LONG_MS);
+	close(l.fd);
+	stop();
+}
+END_TEST
+
 START_TEST(names_are_looked_up)
 {
 	struct listener l = listen_on_loopback();
@@ -328,6 +358,35 @@ START_TEST(names_are_looked_up)
 	bd = open_at("no-such-host.invalid", 3260, 1);
 	wait_state(bd, BD_AWAY, &status);
 	ROW_HAS("error", status.error, "db0: looking up no-such-host.invalid: ");
+	close_within(bd, LONG_MS);
+	close(l.fd);
+	stop();
+}
+END_TEST
+
+START_TEST(an_ipv6_portal_is_connected_to)
+{
+	struct sockaddr_in6 a = { .sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT };
+	struct listener l = { .fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0) };
+	socklen_t len = sizeof(a);
+	struct bd_status status;
+	struct blockdev *bd;
+	int fd;
+
+	if (l.fd < 0 || bind(l.fd, (struct sockaddr *)&a, sizeof(a)) < 0) {
+		printf("skipped: there is no IPv6 loopback\n");
+		close(l.fd);
+		return;
+	}
+	start();
+	ck_assert_int_eq(listen(l.fd, 16), 0);
+	ck_assert_int_eq(getsockname(l.fd, (struct sockaddr *)&a, &len), 0);
+	bd = open_at("[::1]", ntohs(a.sin6_port), 1);
+	fd = accept_within(&l, LONG_MS);
+	ck_assert_int_ge(fd, 0);
+	close(fd);
+	wait_state(bd, BD_AWAY, &status);
+	ROW_HAS("error", status.error, "connection to [::1]:");
 	close_within(bd, LONG_MS);
 	close(l.fd);
 	stop();
@@ -383,7 +442,9 @@ int main(void)
 		a_lost_connection_is_tried_again_after_growing_waits,
 		a_refused_login_is_said_without_the_secret,
 		a_redirection_is_followed,
+		a_redirection_without_end_is_given_up_and_tried_anew,
 		names_are_looked_up,
+		an_ipv6_portal_is_connected_to,
 		closing_is_possible_at_any_moment,
 		names_that_do_not_fit_are_refused_at_once,
 	};

@@ -18,17 +18,16 @@ add_lun 2 1 8M
 add_lun 2 2 4M
 fill_random "$T/file0" 4M 3
 start_proxy p
+daemon_conf="io_timeout = 3"
 write_conf <<-END
 	[element db0]
 	url = $(lun_url 1 1 "${proxy_port[p]}")
 	access = exclusive
-	io_timeout = 3
 	[element log0]
 	url = $(lun_url 2 1)
 	access = exclusive
 	[element shared0]
 	url = $(lun_url 2 2)
-	io_timeout = 3
 	[element file0]
 	url = file://$T/file0
 END
@@ -64,7 +63,8 @@ finish_clone()
 	assert_eq 100 "$(cat "groups/$1/PercentSynced")"
 	cmp "groups/$1/images/$1_1" "$T/lun-1-1"
 	cmp "groups/$1/images/$1_2" "$T/lun-2-1"
-	assert_eq "" "$(cat "groups/$1/pairs/1/error")$(cat "groups/$1/waiting_for")"
+	assert_eq "" "$(cat "groups/$1/pairs/1/error")"
+	wait_until 3 file_has "groups/$1/waiting_for" ""
 	must_fail grep -E '"to": ?"(Broken|Aborted)"' events
 	echo ReturnToResourcePool > "groups/$1/control"
 	rmdir "groups/$1"

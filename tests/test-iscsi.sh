@@ -63,6 +63,17 @@ assert_eq "0 67108864 mapped" "$("$bd" extents "$url")"
 must_fail "$bd" discard "$url" 0 64K
 assert_match EOPNOTSUPP "$OUTPUT"
 
+note "blocks of 4096 bytes"
+truncate -s 16M "$(lun_file 1 9)"
+tgt_do --op new --mode logicalunit --tid 1 --lun 9 -b "$(lun_file 1 9)" --blocksize 4096
+grep -qx "block_size 4096" <("$bd" info "$(lun_url 1 9)")
+"$bd" write "$(lun_url 1 9)" 4K 8M < "$T/new"
+cmp -n 8388608 -i 0:4096 "$T/new" "$(lun_file 1 9)"
+"$bd" zero "$(lun_url 1 9)" 8K 4K
+"$bd" read "$(lun_url 1 9)" 0 16M | cmp - "$(lun_file 1 9)"
+must_fail "$bd" read "$(lun_url 1 9)" 512 4096
+assert_match EINVAL "$OUTPUT"
+
 note "QEMU sees the same bytes"
 if qemu-img info "iscsi://127.0.0.1:1/x/1" 2>&1 | grep -q "Unknown protocol"; then
 	note "not tried: QEMU has no iSCSI driver"
@@ -97,17 +108,19 @@ for n in 1 2; do
 	export LUNFS_TEST_ISCSI_SESSIONS=$n
 	note "reservations with $n session(s): held on each, kept over a restart, a foreign" \
 		"key is refused"
-	# A session that follows may be on its way yet.
-	held()
-	{
-		"$bd" -k 0x1111 -K info "$url" > "$T/info"
-		cat "$T/info"
-		grep -qx "reserved 1" "$T/info"
-		[ "$(grep -c ' ready ' "$T/info")" -eq "$n" ]
-	}
-	wait_until 10 held
+	"$bd" -k 0x1111 -K watch "$url" 2 > "$T/watch"
+	cat "$T/watch"
+	assert_match "^ready reserved=1 logins=$n " "$(tail -n 1 "$T/watch")"
 	must_fail "$bd" -s 2 -k 0x2222 info "$url"
 	assert_eq 2 "$RC"
+	assert_match 'dev: .*key 0x0000000000001111' "$OUTPUT"
+	note "what clears our registrations is seen and mended, under load"
+	"$bd" -k 0x1111 -K stress "$url" 3 16 > "$T/stress" &
+	stress=$!
+	read -rt 1 -u "$never_fd" || :
+	"$bd" -s 9 -k 0x1111 info "$url" > /dev/null
+	wait "$stress"
+	must_fail "$bd" -s 2 -k 0x2222 info "$url"
 	assert_match 'dev: .*key 0x0000000000001111' "$OUTPUT"
 	note "another initiator reads, and may not write"
 	"$bd" -s 2 read "$url" 0 64K > /dev/null

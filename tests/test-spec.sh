@@ -43,10 +43,8 @@ state()
 {
 	find . -type d -name wait -prune -o -name result -prune -o \
 		-mindepth 2 -printf '%P %y %i %m %l\n' | sort
-	for f in groups/*/{spec,members,CopyState,control,relationships} \
-		elements/*/{groups,relationships,url} pools/*/images; do
-		echo "$f: $(cat "$f")"
-	done
+	grep "" groups/*/{spec,members,CopyState,control,relationships} \
+		elements/*/{groups,relationships,url} pools/*/images
 	(cd "$POOL" && find . -printf '%P %y %s %b\n' | sort)
 	sqlite3 -readonly "$STATE/lunfs.db" .dump
 }
@@ -281,7 +279,7 @@ write_heredoc()
 {
 	cat > "$1" <<-END
 		SyncType = Clone
-		SourceGroup = "prod"
+		SourceGroup = prod
 		[Run]
 	END
 }
