@@ -32,7 +32,7 @@
 
 enum {
 	SESSIONS = 1,
-	MAX_SESSIONS = 8, /* of LUNFS_TEST_ISCSI_SESSIONS, for tests and trials */
+	MAX_SESSIONS = 8,      /* of LUNFS_TEST_ISCSI_SESSIONS, for tests and trials */
 	SMALL_SEGMENT = 65536, /* bytes */
 	NO_LEADER = -1,
 };
@@ -120,8 +120,8 @@ bool bd_iscsi_may_log_in(struct bd_iscsi *b, struct iscsi_session *s)
 	return b->leader == (int)s->index;
 }
 
-int bd_iscsi_identify(struct bd_iscsi *b, struct iscsi_session *s, const struct bd_info *info,
-		      char *error, size_t error_size)
+int bd_iscsi_identify(struct bd_iscsi *b, struct iscsi_session *s,
+		      const struct bd_info *info, char *error, size_t error_size)
 {
 	char sentence[BD_ERROR_MAX] = "";
 	bool lead, same;
@@ -172,10 +172,10 @@ static bool set_ready_locked(struct bd_iscsi *b, struct iscsi_session *s)
 	b->leader = NO_LEADER;
 	atomic_store(&s->usable, true);
 	set_reserved_locked(b);
-	bd_set_state_locked(&b->base, BD_READY, b->n_ready == b->n_sessions ||
-							b->base.status.state != BD_READY ?
-						"" :
-						NULL);
+	bd_set_state_locked(
+		&b->base, BD_READY,
+		b->n_ready == b->n_sessions || b->base.status.state != BD_READY ? "" :
+										  NULL);
 	return true;
 }
 
@@ -210,7 +210,8 @@ void bd_iscsi_down(struct bd_iscsi *b, struct iscsi_session *s, enum bd_state st
 	set_reserved_locked(b);
 	/* One session of several: the device stays ready, the error is shown. */
 	if (state != BD_DORMANT)
-		changed = bd_set_state_locked(&b->base, b->n_ready > 0 ? BD_READY : state, error);
+		changed = bd_set_state_locked(&b->base, b->n_ready > 0 ? BD_READY : state,
+					      error);
 	pthread_mutex_unlock(&b->base.lock);
 	if (changed)
 		bd_changed(&b->base);
@@ -282,8 +283,10 @@ static void add_session(struct strbuf *out, const struct iscsi_session_view *v,
 	}
 	strbuf_addf(out, " ISID=%012" PRIx64 " Logins=%u", isid, v->logins);
 	if (known && n->max_recv_data_segment < SMALL_SEGMENT)
-		strbuf_adds(out, " (MaxRecvDataSegmentLength is small, which makes writes slow; "
-				 "set 262144 at the target)");
+		strbuf_adds(
+			out,
+			" (MaxRecvDataSegmentLength is small, which makes writes slow; "
+			"set 262144 at the target)");
 	strbuf_addc(out, '\n');
 }
 
@@ -351,7 +354,8 @@ static void set_settings(struct iscsi_settings *set, const struct bd_params *p)
 	snprintf(set->user, sizeof(set->user), "%s", ap->user);
 	snprintf(set->password, sizeof(set->password), "%s", ap->password);
 	snprintf(set->target_user, sizeof(set->target_user), "%s", ap->target_user);
-	snprintf(set->target_password, sizeof(set->target_password), "%s", ap->target_password);
+	snprintf(set->target_password, sizeof(set->target_password), "%s",
+		 ap->target_password);
 	set->require_header_digest = ap->header_digest;
 }
 
@@ -361,7 +365,8 @@ static const char *too_long(const struct bd_params *p)
 	const struct config_access_point *ap = p->access_point;
 	const size_t max = sizeof(((struct iscsi_settings *)NULL)->user) - 1;
 
-	if (strlen(p->initiator_name) >= sizeof(((struct iscsi_settings *)NULL)->initiator))
+	if (strlen(p->initiator_name) >=
+	    sizeof(((struct iscsi_settings *)NULL)->initiator))
 		return "initiator_name";
 	if (!ap)
 		return NULL;
@@ -408,7 +413,8 @@ int bd_iscsi_open(const struct bd_params *p, struct blockdev **ret, char *err, s
 	b->leader = NO_LEADER;
 	first = (unsigned)(p->isid_seed % p->n_loops);
 	for (unsigned i = 0; i < b->n_sessions; i++)
-		iscsi_session_init(&b->sessions[i], b, i, p->loops[(first + i) % p->n_loops]);
+		iscsi_session_init(&b->sessions[i], b, i,
+				   p->loops[(first + i) % p->n_loops]);
 	*ret = &b->base;
 	/* The others follow when it is ready. */
 	iscsi_session_kick(&b->sessions[0], ISCSI_KICK_START);

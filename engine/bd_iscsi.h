@@ -30,8 +30,8 @@ bool bd_iscsi_may_log_in(struct bd_iscsi *b, struct iscsi_session *s);
 
 /* Is this the device?  0; -EAGAIN: another session leads now; else refused, with
  * a sentence. */
-int bd_iscsi_identify(struct bd_iscsi *b, struct iscsi_session *s, const struct bd_info *info,
-		      char *error, size_t error_size);
+int bd_iscsi_identify(struct bd_iscsi *b, struct iscsi_session *s,
+		      const struct bd_info *info, char *error, size_t error_size);
 
 /* Was the identity the same in a check of a ready session?  If not, all
  * sessions are restarted. */

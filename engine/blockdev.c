@@ -23,8 +23,8 @@ int bd_open(const struct bd_params *params, struct blockdev **ret_bd, char *erro
 	case CONFIG_URL_FAULT:
 		return bd_fault_open(params, ret_bd, error, error_size);
 	}
-	snprintf(error, error_size, "%s: open: no back end has URL scheme %d", params->name,
-		 (int)params->url->scheme);
+	snprintf(error, error_size, "%s: open: no back end has URL scheme %d",
+		 params->name, (int)params->url->scheme);
 	return -EINVAL;
 }
 
@@ -41,10 +41,11 @@ static int check_range(const struct bd_info *info, const struct bd_req *req)
 	if (req->length == 0 || req->offset > info->size ||
 	    req->length > info->size - req->offset)
 		return -EINVAL;
-	if (info->block_size > 1 && (req->offset % info->block_size != 0 ||
-				     req->length % info->block_size != 0))
+	if (info->block_size > 1 &&
+	    (req->offset % info->block_size != 0 || req->length % info->block_size != 0))
 		return -EINVAL;
-	if ((req->op == BD_READ || req->op == BD_WRITE) && req->length > info->max_transfer)
+	if ((req->op == BD_READ || req->op == BD_WRITE) &&
+	    req->length > info->max_transfer)
 		return -EINVAL;
 	return 0;
 }
@@ -76,7 +77,8 @@ void bd_submit(struct blockdev *bd, struct bd_req *req)
 		bd->ops->submit(bd, req);
 }
 
-void bd_close(struct blockdev *bd, bool release, void (*closed)(void *opaque), void *opaque)
+void bd_close(struct blockdev *bd, bool release, void (*closed)(void *opaque),
+	      void *opaque)
 {
 	/* From here on nothing is submitted, and the watcher hears nothing. */
 	pthread_mutex_lock(&bd->lock);

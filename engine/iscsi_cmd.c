@@ -112,14 +112,16 @@ static void on_scsi(struct iscsi_context *context, int status, void *data, void 
 	if (status < 0 || status > 0xff) {
 		if (status == SCSI_STATUS_CANCELLED)
 			iscsi_session_fail(s, ISCSI_LOST,
-					   "connection to %s: closed by the target", s->portal);
+					   "connection to %s: closed by the target",
+					   s->portal);
 		else
 			iscsi_session_fail(s, ISCSI_LOST, "protocol error: %s",
 					   iscsi_get_error(context));
 		return;
 	}
 	/* The sense data stand behind two bytes of length. */
-	len = task->datain.data && task->datain.size > 2 ? (size_t)task->datain.size - 2 : 0;
+	len = task->datain.data && task->datain.size > 2 ? (size_t)task->datain.size - 2 :
+							   0;
 	scsi_judge((uint8_t)status, len ? task->datain.data + 2 : NULL, len, &outcome);
 	/*
 	 * A write that failed early may still have Data-Out PDUs in libiscsi's
@@ -141,9 +143,9 @@ static struct scsi_task *make_task(struct iscsi_cmd *cmd)
 	static const int directions[] = { [SCSI_NO_DATA] = SCSI_XFER_NONE,
 					  [SCSI_DATA_IN] = SCSI_XFER_READ,
 					  [SCSI_DATA_OUT] = SCSI_XFER_WRITE };
-	struct scsi_task *task = scsi_create_task(cmd->scsi.cdb_len, cmd->scsi.cdb,
-						  directions[cmd->scsi.direction],
-						  (int)cmd->scsi.length);
+	struct scsi_task *task =
+		scsi_create_task(cmd->scsi.cdb_len, cmd->scsi.cdb,
+				 directions[cmd->scsi.direction], (int)cmd->scsi.length);
 
 	if (!task || !cmd->data)
 		return task;

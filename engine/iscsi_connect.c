@@ -86,27 +86,31 @@ static void login_failed(struct iscsi_session *s)
 
 	snprintf(what, sizeof(what), "login to %s at %s", s->set->target, s->portal);
 	if (status == 0x0201)
-		iscsi_session_fail(s, ISCSI_REFUSED,
-				   "%s: authentication failure; see user and password_file "
-				   "of the access point",
-				   what);
+		iscsi_session_fail(
+			s, ISCSI_REFUSED,
+			"%s: authentication failure; see user and password_file "
+			"of the access point",
+			what);
 	else if (status == 0x0202)
 		iscsi_session_fail(s, ISCSI_NOT_THERE,
 				   "%s: the target does not admit the initiator %s", what,
 				   s->set->initiator);
 	else if (status == 0x0203 || status == 0x0204)
-		iscsi_session_fail(s, ISCSI_NOT_THERE, "%s: there is no such target", what);
-	else if (status >> 8 == 2)
-		iscsi_session_fail(s, ISCSI_REFUSED, "%s: refused with status 0x%04x", what,
-				   status);
-	else if (status != 0)
-		iscsi_session_fail(s, ISCSI_LOST, "%s: the target is not able to (status 0x%04x)",
-				   what, status);
-	else if (strstr(text, "CHAP"))
-		iscsi_session_fail(s, ISCSI_REFUSED,
-				   "%s: the target did not prove who it is; see target_user and "
-				   "target_password_file of the access point",
+		iscsi_session_fail(s, ISCSI_NOT_THERE, "%s: there is no such target",
 				   what);
+	else if (status >> 8 == 2)
+		iscsi_session_fail(s, ISCSI_REFUSED, "%s: refused with status 0x%04x",
+				   what, status);
+	else if (status != 0)
+		iscsi_session_fail(s, ISCSI_LOST,
+				   "%s: the target is not able to (status 0x%04x)", what,
+				   status);
+	else if (strstr(text, "CHAP"))
+		iscsi_session_fail(
+			s, ISCSI_REFUSED,
+			"%s: the target did not prove who it is; see target_user and "
+			"target_password_file of the access point",
+			what);
 	else
 		iscsi_session_fail(s, ISCSI_LOST, "%s: %s", what, text);
 }
@@ -129,6 +133,11 @@ static void on_login(struct iscsi_context *context, int status, void *data, void
 			iscsi_session_fail(s, ISCSI_REDIRECTED, "redirected");
 			return;
 		}
+		if (status == SCSI_STATUS_REDIRECT)
+			iscsi_session_fail(
+				s, ISCSI_LOST,
+				"login to %s at %s: redirected more than %d times",
+				s->set->target, s->portal, MAX_REDIRECTS);
 		login_failed(s);
 		return;
 	}
@@ -146,7 +155,8 @@ static void on_login(struct iscsi_context *context, int status, void *data, void
 	iscsi_session_set_timer(s, loop_now(s->loop) + ISCSI_LOGIN_DEADLINE_S * ISCSI_S);
 }
 
-static void on_connect(struct iscsi_context *context, int status, void *data, void *opaque)
+static void on_connect(struct iscsi_context *context, int status, void *data,
+		       void *opaque)
 {
 	struct iscsi_session *s = opaque;
 
@@ -183,11 +193,13 @@ static void configure(struct iscsi_session *s, struct iscsi_context *c)
 	iscsi_set_noautoreconnect(c, 1);
 	iscsi_set_session_type(c, ISCSI_SESSION_NORMAL);
 	iscsi_set_targetname(c, set->target);
-	iscsi_set_header_digest(c, set->require_header_digest ? ISCSI_HEADER_DIGEST_CRC32C :
-								ISCSI_HEADER_DIGEST_NONE_CRC32C);
+	iscsi_set_header_digest(c, set->require_header_digest ?
+					   ISCSI_HEADER_DIGEST_CRC32C :
+					   ISCSI_HEADER_DIGEST_NONE_CRC32C);
 	/* The same at every login: the target then ends the old session, and
 	 * with it what may still be under way in it (RFC 7143 6.3.5). */
-	iscsi_set_isid_random(c, (uint32_t)(isid >> 16 & 0xffffff), (uint32_t)(isid & 0xffff));
+	iscsi_set_isid_random(c, (uint32_t)(isid >> 16 & 0xffffff),
+			      (uint32_t)(isid & 0xffff));
 	if (set->user[0])
 		iscsi_set_initiator_username_pwd(c, set->user, set->password);
 	if (set->target_user[0])
@@ -275,7 +287,8 @@ static void on_resolved(struct resolver_job *job, void *opaque)
 		iscsi_session_fail(s, ISCSI_LOST, "looking up %s: %s", host,
 				   resolver_error(job));
 	else
-		connect_to(s, resolver_address(job, s->n_attempts % resolver_count(job)), port);
+		connect_to(s, resolver_address(job, s->n_attempts % resolver_count(job)),
+			   port);
 	iscsi_session_settle(s);
 }
 

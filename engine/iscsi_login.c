@@ -44,7 +44,7 @@ enum step {
 	STEP_MODE_ALL,
 	STEP_IDENTIFIED, /* no command from here ... */
 	STEP_DONE,
-	STEP_STOP,       /* ... to here */
+	STEP_STOP, /* ... to here */
 	STEP_KEYS,
 	STEP_PR_CAPABILITIES,
 	STEP_REGISTER,
@@ -82,7 +82,8 @@ struct step_ops {
 
 static const struct step_ops steps[];
 
-static enum step refuse(struct iscsi_session *s, enum iscsi_fault fault, const char *reason)
+static enum step refuse(struct iscsi_session *s, enum iscsi_fault fault,
+			const char *reason)
 {
 	iscsi_session_fail(s, fault, "%s of LUN %u of %s: %s", steps[s->step].what,
 			   s->set->lun, s->set->target, reason);
@@ -175,8 +176,10 @@ static enum step answer_vpd_pages(struct iscsi_session *s, const struct answer *
 {
 	if (is_done(a)) {
 		s->found.has_serial = scsi_has_page(a->data, a->len, SCSI_VPD_SERIAL);
-		s->found.has_wwn = scsi_has_page(a->data, a->len, SCSI_VPD_IDENTIFICATION);
-		s->found.has_limits = scsi_has_page(a->data, a->len, SCSI_VPD_BLOCK_LIMITS);
+		s->found.has_wwn =
+			scsi_has_page(a->data, a->len, SCSI_VPD_IDENTIFICATION);
+		s->found.has_limits =
+			scsi_has_page(a->data, a->len, SCSI_VPD_BLOCK_LIMITS);
 		s->found.has_provisioning =
 			scsi_has_page(a->data, a->len, SCSI_VPD_PROVISIONING);
 	}
@@ -241,7 +244,8 @@ static enum step answer_capacity16(struct iscsi_session *s, const struct answer 
 	if (!is_done(a))
 		return refuse_outcome(s, ISCSI_LOST, a->outcome);
 	if (scsi_parse_capacity16(a->data, a->len, &capacity) < 0)
-		return refuse(s, ISCSI_REFUSED, "the answer is no size that LunFS can use");
+		return refuse(s, ISCSI_REFUSED,
+			      "the answer is no size that LunFS can use");
 	set_capacity(s, &capacity);
 	return STEP_MODE_CACHING;
 }
@@ -253,16 +257,16 @@ static enum step answer_capacity10(struct iscsi_session *s, const struct answer 
 	if (!is_done(a))
 		return refuse_outcome(s, ISCSI_LOST, a->outcome);
 	if (scsi_parse_capacity10(a->data, a->len, &capacity) < 0 || capacity.blocks == 0)
-		return refuse(s, ISCSI_REFUSED, "the answer is no size that LunFS can use");
+		return refuse(s, ISCSI_REFUSED,
+			      "the answer is no size that LunFS can use");
 	set_capacity(s, &capacity);
 	return STEP_MODE_CACHING;
 }
 
 static void make_mode(struct iscsi_session *s, struct scsi_command *c)
 {
-	scsi_make_mode_sense6(c, s->step == STEP_MODE_CACHING ? SCSI_MODE_CACHING :
-								SCSI_MODE_ALL,
-			      252);
+	scsi_make_mode_sense6(
+		c, s->step == STEP_MODE_CACHING ? SCSI_MODE_CACHING : SCSI_MODE_ALL, 252);
 }
 
 static enum step answer_mode(struct iscsi_session *s, const struct answer *a)
@@ -297,9 +301,11 @@ static void set_transfer_sizes(struct iscsi_session *s)
 	uint64_t max = (uint64_t)limits->max_transfer * info->block_size;
 	uint64_t opt = (uint64_t)limits->opt_transfer * info->block_size;
 
-	info->max_transfer = max == 0 || max > MAX_TRANSFER ? MAX_TRANSFER : (uint32_t)max;
-	info->opt_transfer = opt == 0 || opt > OPT_TRANSFER ? OPT_TRANSFER :
-							      power_of_two_floor((uint32_t)opt);
+	info->max_transfer =
+		max == 0 || max > MAX_TRANSFER ? MAX_TRANSFER : (uint32_t)max;
+	info->opt_transfer = opt == 0 || opt > OPT_TRANSFER ?
+				     OPT_TRANSFER :
+				     power_of_two_floor((uint32_t)opt);
 	if (info->opt_transfer > info->max_transfer)
 		info->opt_transfer = info->max_transfer;
 }
@@ -331,7 +337,8 @@ static enum step identified(struct iscsi_session *s)
 	} else {
 		r = bd_iscsi_identify(s->device, s, &s->found.info, error, sizeof(error));
 		if (r < 0) {
-			iscsi_session_fail(s, r == -EAGAIN ? ISCSI_FOLLOWS : ISCSI_REFUSED,
+			iscsi_session_fail(s,
+					   r == -EAGAIN ? ISCSI_FOLLOWS : ISCSI_REFUSED,
 					   "%s", error);
 			return STEP_STOP;
 		}
@@ -384,8 +391,8 @@ static enum step answer_pr_capabilities(struct iscsi_session *s, const struct an
 
 static void make_register(struct iscsi_session *s, struct scsi_command *c)
 {
-	scsi_make_pr_out(c, s->login_cmd.param, SCSI_PR_REGISTER_AND_IGNORE, 0, s->set->pr_key,
-			 s->aptpl && s->step == STEP_REGISTER);
+	scsi_make_pr_out(c, s->login_cmd.param, SCSI_PR_REGISTER_AND_IGNORE, 0,
+			 s->set->pr_key, s->aptpl && s->step == STEP_REGISTER);
 }
 
 static enum step answer_register(struct iscsi_session *s, const struct answer *a)
@@ -396,7 +403,8 @@ static enum step answer_register(struct iscsi_session *s, const struct answer *a
 		return STEP_RESERVATION;
 	}
 	if (a->outcome->verdict == SCSI_UNSUPPORTED)
-		return s->step == STEP_REGISTER && s->aptpl ? STEP_REGISTER_PLAIN : STEP_DONE;
+		return s->step == STEP_REGISTER && s->aptpl ? STEP_REGISTER_PLAIN :
+							      STEP_DONE;
 	return refuse_outcome(s, ISCSI_REFUSED, a->outcome);
 }
 
@@ -419,16 +427,18 @@ static enum step answer_reservation(struct iscsi_session *s, const struct answer
 		return refuse(s, ISCSI_LOST, "the answer is too short");
 	if (!held && s->reserve_tries++ < RESERVE_TRIES)
 		return STEP_RESERVE;
-	if (held && key == s->set->pr_key && type == SCSI_PR_WRITE_EXCLUSIVE_REGISTRANTS_ONLY)
+	if (held && key == s->set->pr_key &&
+	    type == SCSI_PR_WRITE_EXCLUSIVE_REGISTRANTS_ONLY)
 		return STEP_DONE;
-	snprintf(text, sizeof(text), "the LUN is reserved by key 0x%016" PRIx64 ", type %u", key,
-		 type);
+	snprintf(text, sizeof(text),
+		 "the LUN is reserved by key 0x%016" PRIx64 ", type %u", key, type);
 	return refuse(s, ISCSI_REFUSED, held ? text : "the reservation does not last");
 }
 
 static void make_reserve(struct iscsi_session *s, struct scsi_command *c)
 {
-	scsi_make_pr_out(c, s->login_cmd.param, SCSI_PR_RESERVE, s->set->pr_key, 0, false);
+	scsi_make_pr_out(c, s->login_cmd.param, SCSI_PR_RESERVE, s->set->pr_key, 0,
+			 false);
 }
 
 static enum step answer_reserve(struct iscsi_session *s, const struct answer *a)
@@ -458,12 +468,14 @@ static void make_clear(struct iscsi_session *s, struct scsi_command *c)
 
 static void make_release(struct iscsi_session *s, struct scsi_command *c)
 {
-	scsi_make_pr_out(c, s->login_cmd.param, SCSI_PR_RELEASE, s->set->pr_key, 0, false);
+	scsi_make_pr_out(c, s->login_cmd.param, SCSI_PR_RELEASE, s->set->pr_key, 0,
+			 false);
 }
 
 static void make_unregister(struct iscsi_session *s, struct scsi_command *c)
 {
-	scsi_make_pr_out(c, s->login_cmd.param, SCSI_PR_REGISTER, s->set->pr_key, 0, false);
+	scsi_make_pr_out(c, s->login_cmd.param, SCSI_PR_REGISTER, s->set->pr_key, 0,
+			 false);
 }
 
 static enum step then_unregister(struct iscsi_session *s, const struct answer *a)
@@ -500,13 +512,15 @@ static const struct step_ops steps[] = {
 			    answer_register },
 	[STEP_REGISTER_PLAIN] = { "PERSISTENT RESERVE OUT (REGISTER)", make_register,
 				  answer_register },
-	[STEP_RESERVATION] = { "PERSISTENT RESERVE IN (READ RESERVATION)", make_reservation,
-			       answer_reservation },
-	[STEP_RESERVE] = { "PERSISTENT RESERVE OUT (RESERVE)", make_reserve, answer_reserve },
+	[STEP_RESERVATION] = { "PERSISTENT RESERVE IN (READ RESERVATION)",
+			       make_reservation, answer_reservation },
+	[STEP_RESERVE] = { "PERSISTENT RESERVE OUT (RESERVE)", make_reserve,
+			   answer_reserve },
 	[STEP_RELEASE_KEYS] = { "PERSISTENT RESERVE IN (READ KEYS)", make_keys,
 				answer_release_keys },
 	[STEP_CLEAR] = { "PERSISTENT RESERVE OUT (CLEAR)", make_clear, then_released },
-	[STEP_RELEASE] = { "PERSISTENT RESERVE OUT (RELEASE)", make_release, then_unregister },
+	[STEP_RELEASE] = { "PERSISTENT RESERVE OUT (RELEASE)", make_release,
+			   then_unregister },
 	[STEP_UNREGISTER] = { "PERSISTENT RESERVE OUT (REGISTER)", make_unregister,
 			      then_released },
 };
@@ -535,8 +549,8 @@ static void on_answered(struct iscsi_cmd *cmd, const struct scsi_outcome *outcom
 		return;
 	}
 	if (outcome->verdict == SCSI_AGAIN_LATER) {
-		iscsi_cmd_send_later(cmd, 50 * ISCSI_MS +
-						  iscsi_session_random(s, 200 * ISCSI_MS));
+		iscsi_cmd_send_later(
+			cmd, 50 * ISCSI_MS + iscsi_session_random(s, 200 * ISCSI_MS));
 		return;
 	}
 	if (outcome->verdict == SCSI_IDENTIFY && outcome->code == 0x2500) {

@@ -31,8 +31,8 @@ enum {
 	MAX_ZERO_BLOCK = 4096,
 	/* The most that one command may take, in bytes: each must end within
 	 * its deadline. */
-	MAX_ZERO = 32 << 20,  /* written */
-	MAX_UNMAP = 1 << 30,  /* unmapped */
+	MAX_ZERO = 32 << 20, /* written */
+	MAX_UNMAP = 1 << 30, /* unmapped */
 	LBA_STATUS_LEN = 8 + 16 * BD_MAX_EXTENTS,
 };
 
@@ -252,8 +252,8 @@ static void step_write(struct iscsi_cmd *cmd)
 	struct bd_req *req = cmd->req;
 	bool fua = (req->flags & BD_FUA) && cmd->session->disk.fua;
 
-	scsi_make_write16(&cmd->scsi, cmd->at, piece(cmd, 0, UINT32_MAX), (uint32_t)req->length,
-			  fua);
+	scsi_make_write16(&cmd->scsi, cmd->at, piece(cmd, 0, UINT32_MAX),
+			  (uint32_t)req->length, fua);
 	cmd->data = req->buf;
 	begin_step(cmd);
 }
@@ -371,7 +371,8 @@ static void step_extents(struct iscsi_cmd *cmd)
 
 static void add_extent(struct bd_req *req, uint64_t offset, uint64_t length, bool mapped)
 {
-	struct bd_extent *last = req->n_extents ? &req->extents[req->n_extents - 1] : NULL;
+	struct bd_extent *last =
+		req->n_extents ? &req->extents[req->n_extents - 1] : NULL;
 
 	if (last && last->mapped == mapped)
 		last->length += length;
@@ -506,7 +507,8 @@ static void on_answered(struct iscsi_cmd *cmd, const struct scsi_outcome *outcom
 		return;
 	case SCSI_FAILED:
 		/* Our registration may be gone. */
-		if (outcome->status == SCSI_RESERVATION_CONFLICT && cmd->session->registered)
+		if (outcome->status == SCSI_RESERVATION_CONFLICT &&
+		    cmd->session->registered)
 			iscsi_session_check(cmd->session);
 		finish(cmd, outcome->error);
 		return;

@@ -46,7 +46,7 @@
 #include "engine/resolver.h"
 
 enum {
-	NOP_AFTER_S = 5,       /* of silence */
+	NOP_AFTER_S = 5, /* of silence */
 	LOST_AFTER_S = 10,
 	/* Of one command while the target answers others: reads and writes, with
 	 * time left for another try within the usual io_timeout of 30 s; and the
@@ -64,11 +64,11 @@ enum {
 const char *iscsi_state_name(enum iscsi_session_state state)
 {
 	static const char *const names[] = {
-		[ISCSI_WAITING] = "waiting",         [ISCSI_RESOLVING] = "resolving",
+		[ISCSI_WAITING] = "waiting",	     [ISCSI_RESOLVING] = "resolving",
 		[ISCSI_CONNECTING] = "connecting",   [ISCSI_LOGGING_IN] = "logging-in",
 		[ISCSI_IDENTIFYING] = "identifying", [ISCSI_READY] = "ready",
-		[ISCSI_CHECKING] = "checking",       [ISCSI_DRAINING] = "closing",
-		[ISCSI_RELEASING] = "closing",       [ISCSI_LOGGING_OUT] = "closing",
+		[ISCSI_CHECKING] = "checking",	     [ISCSI_DRAINING] = "closing",
+		[ISCSI_RELEASING] = "closing",	     [ISCSI_LOGGING_OUT] = "closing",
 		[ISCSI_CLOSED] = "closed",
 	};
 
@@ -107,7 +107,8 @@ void iscsi_session_set_timer(struct iscsi_session *s, uint64_t when_ns)
 	loop_timer_set(s->loop, &s->timer, when_ns);
 }
 
-void iscsi_session_fail(struct iscsi_session *s, enum iscsi_fault fault, const char *fmt, ...)
+void iscsi_session_fail(struct iscsi_session *s, enum iscsi_fault fault, const char *fmt,
+			...)
 {
 	va_list ap;
 
@@ -286,7 +287,7 @@ static enum iscsi_fault judge_fault(struct iscsi_session *s)
 	if (s->not_there_since_ns == 0)
 		s->not_there_since_ns = now;
 	return now - s->not_there_since_ns < NOT_THERE_GRACE_S * ISCSI_S ? ISCSI_LOST :
-									  ISCSI_REFUSED;
+									   ISCSI_REFUSED;
 }
 
 static void schedule(struct iscsi_session *s, enum iscsi_fault fault)
@@ -295,7 +296,8 @@ static void schedule(struct iscsi_session *s, enum iscsi_fault fault)
 
 	switch (fault) {
 	case ISCSI_REFUSED:
-		iscsi_session_set_timer(s, now + REFUSED_RETRY_S * ISCSI_S + iscsi_session_random(s, ISCSI_S));
+		iscsi_session_set_timer(s, now + REFUSED_RETRY_S * ISCSI_S +
+						   iscsi_session_random(s, ISCSI_S));
 		break;
 	case ISCSI_REDIRECTED:
 	case ISCSI_RESTARTED:
@@ -372,7 +374,8 @@ void iscsi_session_settle(struct iscsi_session *s)
 		iscsi_cmd_release_held(s);
 		iscsi_session_start_queued(s);
 		go_on_closing(s);
-		if (s->fault == ISCSI_NO_FAULT && (iscsi_which_events(s->context) & EPOLLOUT) &&
+		if (s->fault == ISCSI_NO_FAULT &&
+		    (iscsi_which_events(s->context) & EPOLLOUT) &&
 		    s->state != ISCSI_CONNECTING)
 			service(s, EPOLLOUT);
 		if (s->fault == ISCSI_NO_FAULT)
@@ -426,7 +429,8 @@ void iscsi_session_logged_in(struct iscsi_session *s)
 	bd_iscsi_publish(s->device, s, s->count_login);
 	s->count_login = false;
 	if (!bd_iscsi_ready(s->device, s))
-		iscsi_session_fail(s, ISCSI_RESTARTED, "identification: the device changed");
+		iscsi_session_fail(s, ISCSI_RESTARTED,
+				   "identification: the device changed");
 }
 
 void iscsi_session_check(struct iscsi_session *s)
@@ -468,22 +472,24 @@ static void watch_over(struct iscsi_session *s)
 	uint64_t next;
 
 	if (silent >= LOST_AFTER_S * ISCSI_S) {
-		iscsi_session_fail(s, ISCSI_LOST, "%s at %s: no answer for %d s", s->set->target,
-				   s->portal, LOST_AFTER_S);
+		iscsi_session_fail(s, ISCSI_LOST, "%s at %s: no answer for %d s",
+				   s->set->target, s->portal, LOST_AFTER_S);
 		return;
 	}
 	for (const struct iscsi_cmd *cmd = s->in_flight.head; cmd; cmd = cmd->next) {
 		if (now - cmd->sent_ns > deadline_s(cmd) * ISCSI_S) {
-			iscsi_session_fail(s, ISCSI_LOST,
-					   "%s at %s: a command was not answered for %u s",
-					   s->set->target, s->portal, deadline_s(cmd));
+			iscsi_session_fail(
+				s, ISCSI_LOST,
+				"%s at %s: a command was not answered for %u s",
+				s->set->target, s->portal, deadline_s(cmd));
 			return;
 		}
 	}
 	if (silent >= NOP_AFTER_S * ISCSI_S && !s->nop_out) {
 		s->nop_out = true;
 		if (iscsi_nop_out_async(s->context, on_nop, NULL, 0, s) < 0)
-			iscsi_session_fail(s, ISCSI_LOST, "the target has ended the session");
+			iscsi_session_fail(s, ISCSI_LOST,
+					   "the target has ended the session");
 	}
 	next = s->progress_ns + (s->nop_out ? LOST_AFTER_S : NOP_AFTER_S) * ISCSI_S;
 	iscsi_session_set_timer(s, next > now ? next : now + NOP_AFTER_S * ISCSI_S);

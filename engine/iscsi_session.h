@@ -84,11 +84,11 @@ struct iscsi_cmd {
 	/* iscsi_request.c's. */
 	struct bd_req *req;
 	uint64_t first_ns;   /* of the first try of the present step */
-	unsigned tries;      /* sent again for the present step */
+	unsigned tries;	     /* sent again for the present step */
 	unsigned identified; /* times the device's identity was asked for */
 	unsigned phase;
-	uint64_t at, count;   /* the present step: blocks */
-	uint64_t low, high;   /* narrowing: see iscsi_request.c */
+	uint64_t at, count; /* the present step: blocks */
+	uint64_t low, high; /* narrowing: see iscsi_request.c */
 	uint64_t hint;
 	bool high_is_sure;
 };
@@ -111,14 +111,14 @@ enum iscsi_session_state {
 /* Why a session was taken down; it decides when the next try is made. */
 enum iscsi_fault {
 	ISCSI_NO_FAULT,
-	ISCSI_LOST,      /* 0.2 s, doubling up to 5 s */
-	ISCSI_REFUSED,   /* 30 s */
-	ISCSI_NOT_THERE, /* as LOST for 10 s if the device was there before (a
+	ISCSI_LOST,	  /* 0.2 s, doubling up to 5 s */
+	ISCSI_REFUSED,	  /* 30 s */
+	ISCSI_NOT_THERE,  /* as LOST for 10 s if the device was there before (a
 			  * target that starts anew says so for a moment), then
 			  * as REFUSED */
 	ISCSI_REDIRECTED, /* at once, to another portal */
 	ISCSI_RESTARTED,  /* at once: the identity is to be asked for anew */
-	ISCSI_FOLLOWS,    /* when another session has become ready */
+	ISCSI_FOLLOWS,	  /* when another session has become ready */
 };
 
 /* What the target answered at login; see iscsi_session.c on how it is known. */
@@ -158,8 +158,8 @@ struct iscsi_session {
 	_Atomic(struct bd_req *) incoming; /* newest first */
 	struct loop_call incoming_call;
 	atomic_uint n_requests; /* handed over and not answered */
-	atomic_bool usable;     /* requests may be handed over */
-	atomic_uint kicks;      /* enum iscsi_kick */
+	atomic_bool usable;	/* requests may be handed over */
+	atomic_uint kicks;	/* enum iscsi_kick */
 	struct loop_call kick_call;
 
 	/* Under the device's lock. */
@@ -172,10 +172,10 @@ struct iscsi_session {
 	struct loop_fd watch;
 	struct loop_timer timer;       /* of the state */
 	struct loop_timer retry_timer; /* of the list `again` */
-	bool attached;                 /* the timers */
-	bool busy;       /* settle() will run: see iscsi_session.c */
-	bool in_destroy; /* libiscsi's last callbacks mean nothing */
-	bool changed;    /* to be published */
+	bool attached;		       /* the timers */
+	bool busy;		       /* settle() will run: see iscsi_session.c */
+	bool in_destroy;	       /* libiscsi's last callbacks mean nothing */
+	bool changed;		       /* to be published */
 	bool count_login;
 	bool nop_out; /* sent, not answered */
 	bool release; /* closing: give up the reservation */
@@ -196,11 +196,11 @@ struct iscsi_session {
 	struct iscsi_negotiated negotiated;
 
 	struct bd_req *queue, **queue_tail; /* handed over, no command yet */
-	struct iscsi_cmd_list idle;      /* free commands */
-	struct iscsi_cmd_list in_flight; /* in libiscsi, oldest first */
-	struct iscsi_cmd_list again;     /* wait for due_ns */
-	struct iscsi_cmd_list held;      /* answered; see hold_back() */
-	unsigned n_commands;             /* allocated */
+	struct iscsi_cmd_list idle;	    /* free commands */
+	struct iscsi_cmd_list in_flight;    /* in libiscsi, oldest first */
+	struct iscsi_cmd_list again;	    /* wait for due_ns */
+	struct iscsi_cmd_list held;	    /* answered; see hold_back() */
+	unsigned n_commands;		    /* allocated */
 
 	struct iscsi_cmd login_cmd;
 	unsigned step;
@@ -208,7 +208,7 @@ struct iscsi_session {
 	unsigned reserve_tries;
 	uint64_t login_by_ns;
 	struct iscsi_disk found; /* by the identification under way */
-	struct iscsi_disk disk;  /* in use */
+	struct iscsi_disk disk;	 /* in use */
 	bool registered, aptpl;
 	/* What the target refused since the login. */
 	bool no_write_same_unmap, no_write_same, no_unmap, no_lba_status, no_sync16,
@@ -216,14 +216,15 @@ struct iscsi_session {
 };
 
 enum iscsi_kick {
-	ISCSI_KICK_START = 1,   /* log in, if waiting for another session */
+	ISCSI_KICK_START = 1,	/* log in, if waiting for another session */
 	ISCSI_KICK_RESTART = 2, /* log in anew */
 	ISCSI_KICK_CLOSE = 4,
 	ISCSI_KICK_RELEASE = 8, /* with CLOSE */
 };
 
-#define ISCSI_SESSION_OF(p, member) \
-	((struct iscsi_session *)(void *)((char *)(p)-offsetof(struct iscsi_session, member)))
+#define ISCSI_SESSION_OF(p, member)                                                  \
+	((struct iscsi_session *)(void *)((char *)(p)-offsetof(struct iscsi_session, \
+							       member)))
 
 /* iscsi_session.c */
 

@@ -43,7 +43,7 @@ struct loop {
 	int epoll_fd;
 	int wake_fd;
 	_Atomic(struct loop_call *) posted; /* newest first */
-	atomic_uint posting; /* threads inside loop_post() */
+	atomic_uint posting;		    /* threads inside loop_post() */
 	atomic_bool sleeping;
 	atomic_bool stop;
 
@@ -51,7 +51,7 @@ struct loop {
 	uint64_t now_ns;
 	struct epoll_event events[LOOP_EVENTS];
 	int n_events;
-	int event; /* the one being handled */
+	int event;		  /* the one being handled */
 	struct loop_timer **heap; /* [1..n_set]; [0] is not used */
 	unsigned n_set;
 	unsigned n_attached;

@@ -41,7 +41,8 @@ static void free_job(struct resolver_job *job)
 
 static void look_up(struct resolver_job *job)
 {
-	const struct addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM };
+	const struct addrinfo hints = { .ai_family = AF_UNSPEC,
+					.ai_socktype = SOCK_STREAM };
 	struct addrinfo *list, *ai;
 
 	job->error = getaddrinfo(job->host, NULL, &hints, &list);

@@ -236,7 +236,9 @@ static void format_designator(char wwn[260], const char *prefix, const uint8_t *
 /* SPC-4 7.8.5.  Rank: NAA before EUI-64 before T10; of several NAA the longer. */
 int scsi_parse_wwn(const uint8_t *data, size_t len, char ret_wwn[260])
 {
-	static const char *const prefixes[] = { [1] = "t10.", [2] = "eui.", [3] = "naa." };
+	static const char *const prefixes[] = {
+		[1] = "t10.", [2] = "eui.", [3] = "naa."
+	};
 	int n = page_length(data, len, SCSI_VPD_IDENTIFICATION);
 	size_t best = 0;
 
@@ -252,7 +254,8 @@ int scsi_parse_wwn(const uint8_t *data, size_t len, char ret_wwn[260])
 		at += 4 + id_len;
 		if (at > 4 + (size_t)n)
 			break;
-		if (association != 0 || type < 1 || type > 3 || id_len == 0 || rank <= best)
+		if (association != 0 || type < 1 || type > 3 || id_len == 0 ||
+		    rank <= best)
 			continue;
 		best = rank;
 		format_designator(ret_wwn, prefixes[type], d + 4, id_len,
@@ -364,8 +367,8 @@ int scsi_parse_lba_status(const uint8_t *data, size_t len, struct scsi_lba_run *
 	for (size_t at = 8; at + 16 <= end && n < max; at += 16) {
 		ret_runs[n].lba = get64(&data[at]);
 		ret_runs[n].blocks = get32(&data[at + 8]);
-		ret_runs[n].mapped = (data[at + 12] & 0x0f) != 1 &&
-				     (data[at + 12] & 0x0f) != 2;
+		ret_runs[n].mapped =
+			(data[at + 12] & 0x0f) != 1 && (data[at + 12] & 0x0f) != 2;
 		n++;
 	}
 	*ret_n = n;
@@ -430,31 +433,31 @@ static const struct {
 	enum scsi_verdict verdict;
 	int error;
 } sense_table[] = {
-	{ 0x1, ANY, SCSI_DONE, 0 },                        /* recovered error */
-	{ 0x2, 0x0401, SCSI_AGAIN_LATER, -EIO },           /* becoming ready */
-	{ 0x2, 0x0404, SCSI_AGAIN_LATER, -EIO },           /* format in progress */
-	{ 0x2, 0x0407, SCSI_AGAIN_LATER, -EIO },           /* operation in progress */
-	{ 0x2, 0x040a, SCSI_AGAIN_LATER, -EIO },           /* ALUA state transition */
-	{ 0x2, 0x0414, SCSI_AGAIN_LATER, -ENOSPC },        /* space allocation in progress */
-	{ 0x3, ANY, SCSI_BAD_MEDIUM, -ENODATA },           /* medium error */
-	{ 0x4, ANY, SCSI_BAD_MEDIUM, -EIO },               /* hardware error */
-	{ 0x5, 0x2000, SCSI_UNSUPPORTED, -EOPNOTSUPP },    /* operation code */
-	{ 0x5, 0x2100, SCSI_IDENTIFY, -EIO },              /* LBA out of range */
+	{ 0x1, ANY, SCSI_DONE, 0 },			/* recovered error */
+	{ 0x2, 0x0401, SCSI_AGAIN_LATER, -EIO },	/* becoming ready */
+	{ 0x2, 0x0404, SCSI_AGAIN_LATER, -EIO },	/* format in progress */
+	{ 0x2, 0x0407, SCSI_AGAIN_LATER, -EIO },	/* operation in progress */
+	{ 0x2, 0x040a, SCSI_AGAIN_LATER, -EIO },	/* ALUA state transition */
+	{ 0x2, 0x0414, SCSI_AGAIN_LATER, -ENOSPC },	/* space allocation in progress */
+	{ 0x3, ANY, SCSI_BAD_MEDIUM, -ENODATA },	/* medium error */
+	{ 0x4, ANY, SCSI_BAD_MEDIUM, -EIO },		/* hardware error */
+	{ 0x5, 0x2000, SCSI_UNSUPPORTED, -EOPNOTSUPP }, /* operation code */
+	{ 0x5, 0x2100, SCSI_IDENTIFY, -EIO },		/* LBA out of range */
 	{ 0x5, ASC_ALL(0x24), SCSI_UNSUPPORTED, -EOPNOTSUPP }, /* field in CDB */
-	{ 0x5, 0x2500, SCSI_IDENTIFY, -EIO },              /* no such logical unit */
+	{ 0x5, 0x2500, SCSI_IDENTIFY, -EIO },		       /* no such logical unit */
 	{ 0x5, ASC_ALL(0x26), SCSI_UNSUPPORTED, -EOPNOTSUPP }, /* field in parameters */
-	{ 0x6, 0x2a03, SCSI_IDENTIFY, -EIO },              /* reservations preempted */
-	{ 0x6, 0x2a04, SCSI_IDENTIFY, -EIO },              /* reservations released */
-	{ 0x6, 0x2a05, SCSI_IDENTIFY, -EIO },              /* registrations preempted */
-	{ 0x6, 0x2a09, SCSI_IDENTIFY, -EIO },              /* capacity changed */
-	{ 0x6, 0x3f03, SCSI_IDENTIFY, -EIO },              /* inquiry data changed */
-	{ 0x6, 0x3f05, SCSI_IDENTIFY, -EIO },              /* device identifier changed */
-	{ 0x6, 0x3f0e, SCSI_IDENTIFY, -EIO },              /* LUN list changed */
-	{ 0x6, ANY, SCSI_AGAIN, -EIO },                    /* unit attention */
-	{ 0x7, 0x2707, SCSI_FAILED, -ENOSPC },             /* space allocation failed */
-	{ 0x7, ANY, SCSI_FAILED, -EROFS },                 /* data protect */
-	{ 0xb, ANY, SCSI_AGAIN_LATER, -EIO },              /* aborted command */
-	{ 0xd, ANY, SCSI_FAILED, -ENOSPC },                /* volume overflow */
+	{ 0x6, 0x2a03, SCSI_IDENTIFY, -EIO },  /* reservations preempted */
+	{ 0x6, 0x2a04, SCSI_IDENTIFY, -EIO },  /* reservations released */
+	{ 0x6, 0x2a05, SCSI_IDENTIFY, -EIO },  /* registrations preempted */
+	{ 0x6, 0x2a09, SCSI_IDENTIFY, -EIO },  /* capacity changed */
+	{ 0x6, 0x3f03, SCSI_IDENTIFY, -EIO },  /* inquiry data changed */
+	{ 0x6, 0x3f05, SCSI_IDENTIFY, -EIO },  /* device identifier changed */
+	{ 0x6, 0x3f0e, SCSI_IDENTIFY, -EIO },  /* LUN list changed */
+	{ 0x6, ANY, SCSI_AGAIN, -EIO },	       /* unit attention */
+	{ 0x7, 0x2707, SCSI_FAILED, -ENOSPC }, /* space allocation failed */
+	{ 0x7, ANY, SCSI_FAILED, -EROFS },     /* data protect */
+	{ 0xb, ANY, SCSI_AGAIN_LATER, -EIO },  /* aborted command */
+	{ 0xd, ANY, SCSI_FAILED, -ENOSPC },    /* volume overflow */
 };
 
 static const struct {
@@ -518,7 +521,8 @@ static bool code_fits(int code, uint16_t seen)
 static void judge_sense(struct scsi_outcome *ret)
 {
 	for (size_t i = 0; i < sizeof(sense_table) / sizeof(sense_table[0]); i++) {
-		if (sense_table[i].key == ret->key && code_fits(sense_table[i].code, ret->code)) {
+		if (sense_table[i].key == ret->key &&
+		    code_fits(sense_table[i].code, ret->code)) {
 			ret->verdict = sense_table[i].verdict;
 			ret->error = sense_table[i].error;
 			return;
@@ -551,15 +555,15 @@ void scsi_judge(uint8_t status, const uint8_t *sense, size_t len,
 void scsi_describe(const struct scsi_outcome *outcome, char *buf, size_t size)
 {
 	static const char *const keys[16] = {
-		"no sense",        "recovered error", "not ready",     "medium error",
-		"hardware error",  "illegal request", "unit attention", "data protect",
-		"blank check",     "vendor specific", "copy aborted",  "aborted command",
-		"reserved",        "volume overflow", "miscompare",    "completed",
+		"no sense",	  "recovered error", "not ready",      "medium error",
+		"hardware error", "illegal request", "unit attention", "data protect",
+		"blank check",	  "vendor specific", "copy aborted",   "aborted command",
+		"reserved",	  "volume overflow", "miscompare",     "completed",
 	};
 
 	if (outcome->has_sense) {
-		snprintf(buf, size, "%s (%x/%04x)", keys[outcome->key & 0x0f], outcome->key,
-			 outcome->code);
+		snprintf(buf, size, "%s (%x/%04x)", keys[outcome->key & 0x0f],
+			 outcome->key, outcome->code);
 		return;
 	}
 	for (size_t i = 0; i < sizeof(status_table) / sizeof(status_table[0]); i++) {

@@ -42,8 +42,11 @@ enum {
 };
 
 /* Service actions and the type of SPC-4 6.15 and 6.16. */
-enum scsi_pr_in { SCSI_PR_READ_KEYS = 0, SCSI_PR_READ_RESERVATION = 1,
-		  SCSI_PR_REPORT_CAPABILITIES = 2 };
+enum scsi_pr_in {
+	SCSI_PR_READ_KEYS = 0,
+	SCSI_PR_READ_RESERVATION = 1,
+	SCSI_PR_REPORT_CAPABILITIES = 2
+};
 enum scsi_pr_out {
 	SCSI_PR_REGISTER = 0,
 	SCSI_PR_RESERVE = 1,
@@ -109,10 +112,10 @@ int scsi_parse_limits(const uint8_t *data, size_t len, struct scsi_limits *ret);
 
 /* VPD 0xB2. */
 struct scsi_provisioning {
-	bool unmap;      /* LBPU */
+	bool unmap;	 /* LBPU */
 	bool write_same; /* LBPWS: WRITE SAME(16) with the UNMAP bit */
-	bool zeros;      /* LBPRZ says that unmapped blocks read as zeros */
-	bool pattern;    /* LBPRZ says that they read as a vendor's pattern */
+	bool zeros;	 /* LBPRZ says that unmapped blocks read as zeros */
+	bool pattern;	 /* LBPRZ says that they read as a vendor's pattern */
 };
 int scsi_parse_provisioning(const uint8_t *data, size_t len,
 			    struct scsi_provisioning *ret);
@@ -120,8 +123,8 @@ int scsi_parse_provisioning(const uint8_t *data, size_t len,
 struct scsi_capacity {
 	uint64_t blocks;
 	uint32_t block_size; /* bytes, a power of two from 512 to 65536 */
-	bool thin;           /* LBPME */
-	bool zeros;          /* LBPRZ */
+	bool thin;	     /* LBPME */
+	bool zeros;	     /* LBPRZ */
 };
 int scsi_parse_capacity16(const uint8_t *data, size_t len, struct scsi_capacity *ret);
 /* blocks is 0 when the device is too large for the command's answer. */
@@ -130,8 +133,8 @@ int scsi_parse_capacity10(const uint8_t *data, size_t len, struct scsi_capacity 
 /* MODE SENSE(6), with or without the caching page. */
 struct scsi_caching {
 	bool write_protect;
-	bool fua;         /* DPOFUA: WRITE takes the FUA bit */
-	bool has_page;    /* write_cache was read from the page */
+	bool fua;	  /* DPOFUA: WRITE takes the FUA bit */
+	bool has_page;	  /* write_cache was read from the page */
 	bool write_cache; /* WCE */
 };
 int scsi_parse_caching(const uint8_t *data, size_t len, struct scsi_caching *ret);
@@ -170,9 +173,9 @@ enum {
 
 enum scsi_verdict {
 	SCSI_DONE,
-	SCSI_AGAIN,       /* send it again, at once the first time */
+	SCSI_AGAIN,	  /* send it again, at once the first time */
 	SCSI_AGAIN_LATER, /* send it again after a while */
-	SCSI_IDENTIFY,    /* is this still the same device?  Then send it again */
+	SCSI_IDENTIFY,	  /* is this still the same device?  Then send it again */
 	SCSI_UNSUPPORTED, /* the target does not know the command or a field */
 	SCSI_BAD_MEDIUM,  /* blocks that cannot be read */
 	SCSI_FAILED,
@@ -186,7 +189,7 @@ struct scsi_outcome {
 	uint8_t status;
 	bool has_sense;
 	uint8_t key;
-	uint16_t code;        /* ASC and ASCQ */
+	uint16_t code;	      /* ASC and ASCQ */
 	bool has_information; /* VALID: */
 	uint64_t information; /* the first bad block of a medium error */
 };

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "conf/cim.h"
 #include "conf/cleanup.h"
@@ -34,12 +35,12 @@ const char status_readme[] =
 
 enum {
 	BAR_WIDTH = 20,
-	NAME_WIDTH = 24,
+	NAME_MIN_WIDTH = 16,
 };
 
-void status_add_head(struct strbuf *b)
+void status_add_head(struct strbuf *b, int name_width)
 {
-	strbuf_addf(b, "%-*s %-14s %5s %-*s %11s %9s  %s\n", NAME_WIDTH, "GROUP", "STATE",
+	strbuf_addf(b, "%-*s %-14s %5s %-*s %11s %9s  %s\n", name_width, "GROUP", "STATE",
 		    "DONE", BAR_WIDTH + 2, "", "RATE", "LEFT", "WAITING FOR");
 }
 
@@ -87,15 +88,15 @@ static void trim_line(struct strbuf *b)
 	strbuf_addc(b, '\n');
 }
 
-void status_add_line(struct strbuf *b, const struct group_info *info)
+void status_add_line(struct strbuf *b, const struct group_info *info, int name_width)
 {
 	bool is_copying = info->bytes_per_second && info->percent_synced < 100;
 
 	if (!info->has_relationship) {
-		strbuf_addf(b, "%-*s -\n", NAME_WIDTH, info->name);
+		strbuf_addf(b, "%-*s -\n", name_width, info->name);
 		return;
 	}
-	strbuf_addf(b, "%-*s %-14s %4u%% ", NAME_WIDTH, info->name,
+	strbuf_addf(b, "%-*s %-14s %4u%% ", name_width, info->name,
 		    cim_name(&cim_copy_state, info->copy_state), info->percent_synced);
 	add_bar(b, info->percent_synced);
 	if (is_copying)
@@ -112,6 +113,7 @@ void status_add_line(struct strbuf *b, const struct group_info *info)
 int status_table(struct engine *e, struct strbuf *b)
 {
 	CLEANUP_FREE uint64_t *ids = NULL;
+	int width = NAME_MIN_WIDTH;
 	struct group_info info;
 	size_t n;
 	int r;
@@ -119,10 +121,14 @@ int status_table(struct engine *e, struct strbuf *b)
 	r = idlist_get(e, ENGINE_GROUP, &ids, &n);
 	if (r < 0)
 		return r;
-	status_add_head(b);
+	for (size_t i = 0; i < n; i++)
+		if (!engine_group_info(e, ids[i], &info) &&
+		    (int)strlen(info.name) > width)
+			width = (int)strlen(info.name);
+	status_add_head(b, width);
 	for (size_t i = 0; i < n; i++)
 		if (!engine_group_info(e, ids[i], &info))
-			status_add_line(b, &info);
+			status_add_line(b, &info, width);
 	return b->failed ? -ENOMEM : 0;
 }
 

@@ -16,8 +16,9 @@ extern const char status_readme[];
 int status_table(struct engine *e, struct strbuf *b);
 int status_json(struct engine *e, struct strbuf *b);
 
-/* The head of the table, and a group's line in it.  Pure. */
-void status_add_head(struct strbuf *b);
-void status_add_line(struct strbuf *b, const struct group_info *info);
+/* The head of the table, and a group's line in it; names are padded to name_width.
+ * Pure. */
+void status_add_head(struct strbuf *b, int name_width);
+void status_add_line(struct strbuf *b, const struct group_info *info, int name_width);
 
 #endif

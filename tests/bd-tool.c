@@ -66,12 +66,14 @@ static void on_changed(void *opaque)
 	pthread_mutex_unlock(&lock);
 }
 
-static int on_identify(void *opaque, const struct bd_info *found, char *error, size_t size)
+static int on_identify(void *opaque, const struct bd_info *found, char *error,
+		       size_t size)
 {
 	(void)opaque;
 	if (wanted_size == 0 || found->size == wanted_size)
 		return 0;
-	snprintf(error, size, "the size is %" PRIu64 ", not %" PRIu64, found->size, wanted_size);
+	snprintf(error, size, "the size is %" PRIu64 ", not %" PRIu64, found->size,
+		 wanted_size);
 	return -EXDEV;
 }
 
@@ -193,7 +195,9 @@ static int cmd_transfer(enum bd_op op, uint64_t offset, uint64_t length, bool fu
 	CLEANUP_FREE void *buf = aligned_alloc(4096, info.max_transfer);
 
 	while (length > 0) {
-		struct waited w = { .req = { .op = op, .offset = offset, .buf = buf,
+		struct waited w = { .req = { .op = op,
+					     .offset = offset,
+					     .buf = buf,
 					     .flags = fua ? BD_FUA : 0 } };
 
 		w.req.length = length < info.max_transfer ? length : info.max_transfer;
@@ -224,8 +228,10 @@ static int cmd_extents(void)
 	uint64_t at = 0;
 
 	while (at < info.size) {
-		struct waited w = { .req = { .op = BD_EXTENTS, .offset = at,
-					     .length = info.size - at, .extents = extents } };
+		struct waited w = { .req = { .op = BD_EXTENTS,
+					     .offset = at,
+					     .length = info.size - at,
+					     .extents = extents } };
 
 		run_req(&w);
 		if (explain(&w))
@@ -251,9 +257,9 @@ static int cmd_info(void)
 	       "max_transfer %u\nopt_transfer %u\nthin %d\nread_only %d\nwrite_cache %d\n"
 	       "vendor %s\nproduct %s\nrevision %s\nserial %s\nwwn %s\n",
 	       state_name(status.state), status.reserved, status.logins, info.size,
-	       info.block_size, info.max_transfer, info.opt_transfer, info.thin, info.read_only,
-	       info.write_cache, info.vendor, info.product, info.revision, info.serial,
-	       info.wwn);
+	       info.block_size, info.max_transfer, info.opt_transfer, info.thin,
+	       info.read_only, info.write_cache, info.vendor, info.product, info.revision,
+	       info.serial, info.wwn);
 	bd_sessions(bd, &b);
 	printf("%s", b.s);
 	return 0;
@@ -270,7 +276,8 @@ static int cmd_watch(unsigned seconds)
 
 		bd_get_status(bd, &status);
 		if (first || status.state != last.state || status.logins != last.logins ||
-		    status.reserved != last.reserved || strcmp(status.error, last.error) != 0) {
+		    status.reserved != last.reserved ||
+		    strcmp(status.error, last.error) != 0) {
 			printf("%s reserved=%d logins=%u %s\n", state_name(status.state),
 			       status.reserved, status.logins, status.error);
 			fflush(stdout);
@@ -342,7 +349,8 @@ static int cmd_bench(enum bd_op op, uint64_t size, unsigned depth, uint64_t tota
 	cpu = (double)(after.ru_utime.tv_sec - before.ru_utime.tv_sec +
 		       after.ru_stime.tv_sec - before.ru_stime.tv_sec) +
 	      (double)(after.ru_utime.tv_usec - before.ru_utime.tv_usec +
-		       after.ru_stime.tv_usec - before.ru_stime.tv_usec) / 1e6;
+		       after.ru_stime.tv_usec - before.ru_stime.tv_usec) /
+		      1e6;
 	printf("%.0f MB/s  %.0f/s  cpu %.2f s\n", (double)total * 1e3 / (double)ns,
 	       (double)total / (double)size * 1e9 / (double)ns, cpu);
 	return 0;
@@ -385,8 +393,8 @@ static void check_cell(const uint64_t *buf, unsigned cell, uint64_t version)
 		uint64_t want = version ? (uint64_t)cell << 48 ^ version << 16 ^ i : 0;
 
 		if (buf[i] != want)
-			errx(1, "cell %u, word %u: %" PRIx64 ", not %" PRIx64, cell, i, buf[i],
-			     want);
+			errx(1, "cell %u, word %u: %" PRIx64 ", not %" PRIx64, cell, i,
+			     buf[i], want);
 	}
 }
 
@@ -442,7 +450,8 @@ static bool stress_again(struct worker *w)
 		return true;
 	}
 	if (w->error < 0)
-		errx(1, "op %d, cell %u: %s", (int)w->req.op, w->cell, strerror(-w->error));
+		errx(1, "op %d, cell %u: %s", (int)w->req.op, w->cell,
+		     strerror(-w->error));
 	if (w->req.op == BD_READ)
 		check_cell(w->req.buf, w->cell, cell->version);
 	else
@@ -456,7 +465,9 @@ static void stress_verify(void)
 	CLEANUP_FREE uint64_t *buf = aligned_alloc(4096, CELL);
 
 	for (unsigned i = 0; i < n_cells; i++) {
-		struct waited w = { .req = { .op = BD_READ, .buf = buf, .length = CELL,
+		struct waited w = { .req = { .op = BD_READ,
+					     .buf = buf,
+					     .length = CELL,
 					     .offset = (uint64_t)i * CELL } };
 
 		while (run_req(&w) == -ENOTCONN)
@@ -469,7 +480,8 @@ static void stress_verify(void)
 
 static void zero_cells(void)
 {
-	struct waited w = { .req = { .op = BD_ZERO, .length = (uint64_t)n_cells * CELL } };
+	struct waited w = { .req = { .op = BD_ZERO,
+				     .length = (uint64_t)n_cells * CELL } };
 
 	while (run_req(&w) == -ENOTCONN)
 		usleep(20000);
@@ -556,8 +568,8 @@ static int run_command(const char *command, char **args, int n_args)
 	if (!strcmp(command, "extents"))
 		return cmd_extents();
 	if (!strcmp(command, "bench") && n_args >= 3)
-		return cmd_bench(n_args > 3 ? BD_WRITE : BD_READ, number(a), (unsigned)number(b),
-				 number(args[2]));
+		return cmd_bench(n_args > 3 ? BD_WRITE : BD_READ, number(a),
+				 (unsigned)number(b), number(args[2]));
 	if (!strcmp(command, "stress"))
 		return cmd_stress((unsigned)number(a), (unsigned)number(b));
 	errx(1, "%s: no such command", command);
@@ -577,9 +589,14 @@ static void split_secret(char *text, char **user, char **password)
 int main(int argc, char **argv)
 {
 	static char none[] = "";
-	struct config_access_point ap = { .portal = none, .user = none, .password = none,
-					  .target_user = none, .target_password = none };
-	struct bd_params p = { .name = "dev", .access_point = &ap, .isid_seed = 1,
+	struct config_access_point ap = { .portal = none,
+					  .user = none,
+					  .password = none,
+					  .target_user = none,
+					  .target_password = none };
+	struct bd_params p = { .name = "dev",
+			       .access_point = &ap,
+			       .isid_seed = 1,
 			       .initiator_name = "iqn.2026-01.org.lunfs.test:bd-tool" };
 	struct loop *loops[MAX_LOOPS];
 	struct workers *workers;

@@ -11,16 +11,16 @@
 static const char *opened;
 static struct blockdev fake;
 
-#define FAKE_OPEN(scheme)                                                                \
-	int bd_##scheme##_open(const struct bd_params *p, struct blockdev **ret,         \
-			       char *err, size_t n)                                      \
-	{                                                                                \
-		(void)p;                                                                 \
-		(void)err;                                                               \
-		(void)n;                                                                 \
-		opened = #scheme;                                                        \
-		*ret = &fake;                                                            \
-		return 0;                                                                \
+#define FAKE_OPEN(scheme)                                                        \
+	int bd_##scheme##_open(const struct bd_params *p, struct blockdev **ret, \
+			       char *err, size_t n)                              \
+	{                                                                        \
+		(void)p;                                                         \
+		(void)err;                                                       \
+		(void)n;                                                         \
+		opened = #scheme;                                                \
+		*ret = &fake;                                                    \
+		return 0;                                                        \
 	}
 
 FAKE_OPEN(iscsi)
@@ -39,7 +39,8 @@ static void fake_submit(struct blockdev *bd, struct bd_req *req)
 	req->done(req, 0);
 }
 
-static void fake_close(struct blockdev *bd, bool release, void (*closed)(void *), void *opaque)
+static void fake_close(struct blockdev *bd, bool release, void (*closed)(void *),
+		       void *opaque)
 {
 	ck_assert(release);
 	bd_set_state(bd, BD_READY, NULL);
@@ -102,8 +103,12 @@ static void open_fake(void)
 
 static int submit(enum bd_op op, uint64_t offset, uint64_t length)
 {
-	struct bd_req req = { .op = op, .offset = offset, .length = length,
-			      .done = on_done, .bad_offset = 7, .n_extents = 9 };
+	struct bd_req req = { .op = op,
+			      .offset = offset,
+			      .length = length,
+			      .done = on_done,
+			      .bad_offset = 7,
+			      .n_extents = 9 };
 	unsigned before = n_done;
 
 	bd_submit(&fake, &req);

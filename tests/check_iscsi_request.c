@@ -35,7 +35,7 @@ static struct {
 static struct iscsi_session session;
 static struct iscsi_cmd command;
 static struct iscsi_cmd *to_send; /* sent, not yet run */
-static int answered;              /* with this; 1 = not yet */
+static int answered;		  /* with this; 1 = not yet */
 
 /* The session's functions. */
 
@@ -241,10 +241,11 @@ static void reset(void)
 		disk.lba_status = disk.sync16 = disk.sync10 = disk.fua = true;
 	for (unsigned i = 0; i < sizeof(disk.data); i++)
 		disk.data[i] = (uint8_t)(i / BS + i % 7);
-	session.disk.info = (struct bd_info){ .size = BLOCKS * BS, .block_size = BS,
-					      .thin = true, .write_cache = true };
-	session.disk.provisioning = (struct scsi_provisioning){ .unmap = true,
-								.write_same = true };
+	session.disk.info = (struct bd_info){
+		.size = BLOCKS * BS, .block_size = BS, .thin = true, .write_cache = true
+	};
+	session.disk.provisioning =
+		(struct scsi_provisioning){ .unmap = true, .write_same = true };
 	session.disk.zeros = true;
 	session.disk.fua = true;
 	command.session = &session;
@@ -269,7 +270,10 @@ static uint8_t buffer[BLOCKS * BS];
 
 static int run_range(enum bd_op op, uint64_t lba, uint64_t n, unsigned flags)
 {
-	struct bd_req req = { .op = op, .offset = lba * BS, .length = n * BS, .buf = buffer,
+	struct bd_req req = { .op = op,
+			      .offset = lba * BS,
+			      .length = n * BS,
+			      .buf = buffer,
 			      .flags = flags };
 
 	return run(&req);
@@ -286,8 +290,9 @@ END_TEST
 
 static void ck_bad(uint64_t lba, uint64_t n, uint64_t bad, uint64_t n_bad)
 {
-	struct bd_req req = { .op = BD_READ, .offset = lba * BS, .length = n * BS,
-			      .buf = buffer };
+	struct bd_req req = {
+		.op = BD_READ, .offset = lba * BS, .length = n * BS, .buf = buffer
+	};
 
 	ck_assert_int_eq(run(&req), -ENODATA);
 	ck_assert_uint_eq(req.bad_offset, bad * BS);
@@ -299,7 +304,8 @@ START_TEST(bad_blocks_are_narrowed_down)
 	for (int information = 0; information < 2; information++) {
 		static const struct {
 			unsigned first, n;
-		} rows[] = { { 0, 1 }, { 1, 1 }, { 511, 1 }, { 300, 3 }, { 510, 2 }, { 256, 64 } };
+		} rows[] = { { 0, 1 },	 { 1, 1 },   { 511, 1 },
+			     { 300, 3 }, { 510, 2 }, { 256, 64 } };
 
 		for (size_t i = 0; i < ROWS(rows); i++) {
 			reset();
@@ -441,7 +447,8 @@ START_TEST(zeros_are_unmapped_or_written_or_refused)
 {
 	reset();
 	ck_assert_int_eq(run_range(BD_ZERO, 8, 1000, 0), 0);
-	ck_assert(!disk.mapped[8] && disk.data[8 * BS] == 0 && disk.data[1008 * BS - 1] == 0);
+	ck_assert(!disk.mapped[8] && disk.data[8 * BS] == 0 &&
+		  disk.data[1008 * BS - 1] == 0);
 	ck_assert(disk.data[1008 * BS] != 0);
 
 	reset();
@@ -473,7 +480,8 @@ START_TEST(discards)
 	session.disk.limits.max_unmap = 64;
 	ck_assert_int_eq(run_range(BD_DISCARD, 10, 100, 0), 0);
 	ck_assert_uint_eq(disk.n_commands, 2);
-	ck_assert(disk.mapped[9] && !disk.mapped[10] && !disk.mapped[109] && disk.mapped[110]);
+	ck_assert(disk.mapped[9] && !disk.mapped[10] && !disk.mapped[109] &&
+		  disk.mapped[110]);
 	disk.unmap = false;
 	ck_assert_int_eq(run_range(BD_DISCARD, 10, 64, 0), -EOPNOTSUPP);
 	ck_assert_int_eq(run_range(BD_DISCARD, 10, 64, 0), -EOPNOTSUPP);
@@ -506,8 +514,9 @@ END_TEST
 static void ck_extents(uint64_t lba, uint64_t n, const char *wanted)
 {
 	struct bd_extent extents[BD_MAX_EXTENTS];
-	struct bd_req req = { .op = BD_EXTENTS, .offset = lba * BS, .length = n * BS,
-			      .extents = extents };
+	struct bd_req req = {
+		.op = BD_EXTENTS, .offset = lba * BS, .length = n * BS, .extents = extents
+	};
 	char text[400] = "";
 	uint64_t at = lba * BS;
 

@@ -284,7 +284,8 @@ static void watch_both(void)
 	for (int i = 0; i < 2; i++) {
 		ck_assert_int_eq(write(pipes[i][1], "x", 1), 1);
 		watches[i].fn = end_the_other;
-		ck_assert_int_eq(loop_fd_watch(loop, &watches[i], pipes[i][0], EPOLLIN), 0);
+		ck_assert_int_eq(loop_fd_watch(loop, &watches[i], pipes[i][0], EPOLLIN),
+				 0);
 	}
 }
 

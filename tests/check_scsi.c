@@ -14,11 +14,11 @@ static void ck_cdb(const struct scsi_command *c, const uint8_t *cdb, int len)
 	ck_assert_mem_eq(c->cdb, cdb, (size_t)len);
 }
 
-#define CK_CDB(c, ...)                                                                   \
-	do {                                                                             \
-		static const uint8_t wanted_[] = { __VA_ARGS__ };                        \
-                                                                                         \
-		ck_cdb(c, wanted_, sizeof(wanted_));                                     \
+#define CK_CDB(c, ...)                                            \
+	do {                                                      \
+		static const uint8_t wanted_[] = { __VA_ARGS__ }; \
+                                                                  \
+		ck_cdb(c, wanted_, sizeof(wanted_));              \
 	} while (0)
 
 START_TEST(commands_have_the_bytes_of_the_standard)
@@ -48,8 +48,9 @@ START_TEST(commands_have_the_bytes_of_the_standard)
 	ck_assert_uint_eq(c.length, 512);
 	scsi_make_unmap(&c, param, 0x1122334455667788ull, 0x99aabbcc);
 	CK_CDB(&c, 0x42, 0, 0, 0, 0, 0, 0, 0, 24, 0);
-	ck_assert_mem_eq(param, "\0\x16\0\x10\0\0\0\0\x11\x22\x33\x44\x55\x66\x77\x88"
-				"\x99\xaa\xbb\xcc\0\0\0\0",
+	ck_assert_mem_eq(param,
+			 "\0\x16\0\x10\0\0\0\0\x11\x22\x33\x44\x55\x66\x77\x88"
+			 "\x99\xaa\xbb\xcc\0\0\0\0",
 			 24);
 	scsi_make_synchronize_cache10(&c);
 	CK_CDB(&c, 0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0);
@@ -61,10 +62,12 @@ START_TEST(commands_have_the_bytes_of_the_standard)
 	CK_CDB(&c, 0x5e, 1, 0, 0, 0, 0, 0, 0, 24, 0);
 	scsi_make_pr_out(&c, param, SCSI_PR_REGISTER_AND_IGNORE, 0, 0x1111, true);
 	CK_CDB(&c, 0x5f, 6, 0, 0, 0, 0, 0, 0, 24, 0);
-	ck_assert_mem_eq(param, "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x11\x11\0\0\0\0\x01\0\0\0", 24);
+	ck_assert_mem_eq(param, "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x11\x11\0\0\0\0\x01\0\0\0",
+			 24);
 	scsi_make_pr_out(&c, param, SCSI_PR_RESERVE, 0x1111, 0, false);
 	CK_CDB(&c, 0x5f, 1, 5, 0, 0, 0, 0, 0, 24, 0);
-	ck_assert_mem_eq(param, "\0\0\0\0\0\0\x11\x11\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 24);
+	ck_assert_mem_eq(param, "\0\0\0\0\0\0\x11\x11\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+			 24);
 }
 END_TEST
 
@@ -111,7 +114,8 @@ START_TEST(serials_are_trimmed_and_bounded)
 	ck_assert_uint_eq(strlen(serial), 252);
 	ck_assert_int_eq(scsi_parse_serial(BYTES("\0\x80\0\x08  beaf11"), serial), 0);
 	ck_assert_str_eq(serial, "beaf11");
-	ck_assert_int_eq(scsi_parse_serial(BYTES("\0\x83\0\x08  beaf11"), serial), -EPROTO);
+	ck_assert_int_eq(scsi_parse_serial(BYTES("\0\x83\0\x08  beaf11"), serial),
+			 -EPROTO);
 	ck_assert_int_eq(scsi_parse_serial(BYTES("\0\x80"), serial), -EPROTO);
 }
 END_TEST
@@ -158,8 +162,8 @@ START_TEST(limits_and_provisioning)
 	struct scsi_limits limits;
 	struct scsi_provisioning p;
 
-	page[10] = 0x20;  /* 8192 blocks */
-	page[14] = 0x02;  /* 512 */
+	page[10] = 0x20; /* 8192 blocks */
+	page[14] = 0x02; /* 512 */
 	page[20] = 0xff;
 	page[42] = 0x01;
 	ck_assert_int_eq(scsi_parse_limits(page, sizeof(page), &limits), 0);
@@ -213,7 +217,8 @@ START_TEST(the_write_cache_is_found_behind_other_pages)
 	struct scsi_caching c;
 
 	/* header, block descriptor of 8, page 0x0a of 10, page 8 with WCE */
-	static const char data[] = "\x2b\0\x90\x08" "\0\0\0\0\0\0\2\0"
+	static const char data[] = "\x2b\0\x90\x08"
+				   "\0\0\0\0\0\0\2\0"
 				   "\x0a\x0a\0\0\0\0\0\0\0\0\0\0"
 				   "\x08\x12\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 
@@ -244,17 +249,21 @@ START_TEST(lba_status_gives_all_descriptors)
 	ck_assert_int_eq(scsi_parse_lba_status(BYTES(data), runs, 2, &n), 0);
 	ck_assert_uint_eq(n, 2);
 	/* cut within a descriptor */
-	ck_assert_int_eq(scsi_parse_lba_status((const uint8_t *)data, 39, runs, 4, &n), 0);
+	ck_assert_int_eq(scsi_parse_lba_status((const uint8_t *)data, 39, runs, 4, &n),
+			 0);
 	ck_assert_uint_eq(n, 1);
-	ck_assert_int_eq(scsi_parse_lba_status((const uint8_t *)data, 7, runs, 4, &n), -EPROTO);
+	ck_assert_int_eq(scsi_parse_lba_status((const uint8_t *)data, 7, runs, 4, &n),
+			 -EPROTO);
 	ck_assert_uint_eq(n, 1);
 }
 END_TEST
 
 START_TEST(reservation_data)
 {
-	static const char keys[] = "\0\0\0\1\0\0\0\x10\0\0\0\0\0\0\x11\x11\0\0\0\0\0\0\x22\x22";
-	static const char held[] = "\0\0\0\1\0\0\0\x10\0\0\0\0\0\0\x11\x11\0\0\0\0\0\x05\0\0";
+	static const char keys[] =
+		"\0\0\0\1\0\0\0\x10\0\0\0\0\0\0\x11\x11\0\0\0\0\0\0\x22\x22";
+	static const char held[] =
+		"\0\0\0\1\0\0\0\x10\0\0\0\0\0\0\x11\x11\0\0\0\0\0\x05\0\0";
 	uint64_t key = 9;
 	uint8_t type = 0;
 	bool flag;
@@ -263,18 +272,23 @@ START_TEST(reservation_data)
 	ck_assert_uint_eq(key, 0x2222);
 	ck_assert_int_eq(scsi_parse_keys((const uint8_t *)keys, 16, 0x1111, &key), 0);
 	ck_assert_uint_eq(key, 0);
-	ck_assert_int_eq(scsi_parse_keys((const uint8_t *)keys, 7, 0x1111, &key), -EPROTO);
+	ck_assert_int_eq(scsi_parse_keys((const uint8_t *)keys, 7, 0x1111, &key),
+			 -EPROTO);
 
 	ck_assert_int_eq(scsi_parse_reservation(BYTES(held), &flag, &key, &type), 0);
 	ck_assert(flag && key == 0x1111 && type == 5);
-	ck_assert_int_eq(scsi_parse_reservation(BYTES("\0\0\0\1\0\0\0\0"), &flag, &key, &type), 0);
+	ck_assert_int_eq(
+		scsi_parse_reservation(BYTES("\0\0\0\1\0\0\0\0"), &flag, &key, &type), 0);
 	ck_assert(!flag);
-	ck_assert_int_eq(scsi_parse_reservation((const uint8_t *)held, 21, &flag, &key, &type),
-			 -EPROTO);
+	ck_assert_int_eq(
+		scsi_parse_reservation((const uint8_t *)held, 21, &flag, &key, &type),
+		-EPROTO);
 
-	ck_assert_int_eq(scsi_parse_pr_capabilities(BYTES("\0\x08\x01\x80\0\0\0\0"), &flag), 0);
+	ck_assert_int_eq(
+		scsi_parse_pr_capabilities(BYTES("\0\x08\x01\x80\0\0\0\0"), &flag), 0);
 	ck_assert(flag);
-	ck_assert_int_eq(scsi_parse_pr_capabilities(BYTES("\0\0\1\0\0\0\0\0"), &flag), -EPROTO);
+	ck_assert_int_eq(scsi_parse_pr_capabilities(BYTES("\0\0\1\0\0\0\0\0"), &flag),
+			 -EPROTO);
 }
 END_TEST
 
@@ -312,8 +326,9 @@ START_TEST(sense_to_errno)
 	};
 
 	for (size_t i = 0; i < ROWS(rows); i++) {
-		uint8_t fixed[18] = { 0x70, 0, rows[i].key, 0, 0, 0, 0, 10, 0, 0, 0, 0,
-				      rows[i].asc, rows[i].ascq };
+		uint8_t fixed[18] = { 0x70, 0, rows[i].key, 0,		 0,
+				      0,    0, 10,	    0,		 0,
+				      0,    0, rows[i].asc, rows[i].ascq };
 		uint8_t described[8] = { 0x72, rows[i].key, rows[i].asc, rows[i].ascq };
 		struct scsi_outcome o;
 

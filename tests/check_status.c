@@ -28,7 +28,7 @@ static void check_line(const struct group_info *info, const char *wanted)
 {
 	CLEANUP_STRBUF struct strbuf b = STRBUF_INIT;
 
-	status_add_line(&b, info);
+	status_add_line(&b, info, 24);
 	ck_assert_str_eq(b.s, wanted);
 }
 
@@ -68,8 +68,9 @@ START_TEST(lines_begin_below_the_head)
 	CLEANUP_STRBUF struct strbuf line = STRBUF_INIT;
 	struct group_info info = copying();
 
-	status_add_head(&head);
-	status_add_line(&line, &info);
+	strcpy(info.name, "a-name-of-the-greatest-length-xx");
+	status_add_head(&head, 32);
+	status_add_line(&line, &info, 32);
 	ck_assert_ptr_nonnull(strstr(head.s, "STATE"));
 	ck_assert_int_eq(strstr(head.s, "STATE") - head.s,
 			 strstr(line.s, "Unsynchronized") - line.s);

@@ -205,7 +205,7 @@ wait3=$!
 started_pids+=("$wait1" "$wait2" "$wait3")
 (
 	rc=0
-	echo "SourceElement=big SyncType=Clone WaitForCopyState=Synchronized" > groups/abort/spec || rc=$?
+	put groups/abort/spec "SourceElement=big SyncType=Clone WaitForCopyState=Synchronized" || rc=$?
 	echo "rc $rc"
 ) > "$T/abort3.out" 2>&1 &
 wait4=$!

@@ -29,6 +29,7 @@ done
 echo thirteen-lett > "$T/secret"
 chmod 600 "$T/secret"
 start_proxy p
+start_proxy q
 : > "$T/rules"
 write_conf <<-END
 	[pool tiny]
@@ -49,7 +50,7 @@ write_conf <<-END
 	url = $(lun_url 1 3 "${proxy_port[p]}")
 	io_timeout = 2
 	[element lun4]
-	url = $(lun_url 1 4 "${proxy_port[p]}")
+	url = $(lun_url 1 4 "${proxy_port[q]}")
 	[element big0]
 	url = $(lun_url 1 5)
 	access = exclusive
@@ -196,9 +197,13 @@ cmp groups/again/images/again_1 "$T/lun-1-2"
 
 note "another LUN at the next login: by size, by serial number"
 arm p slow bytes_per_second=1000000
+arm q slow bytes_per_second=1000000
 replicate size "SourceElement=lun3"
 replicate serial "SourceElement=lun4"
-wait_until 20 test "$(cat groups/size/pairs/1/PercentSynced)" -ge 0
+for g in size serial; do
+	wait_until 20 file_matches "groups/$g/pairs/1/PercentSynced" '^[1-9]'
+	assert_eq Unsynchronized "$(cat "groups/$g/CopyState")"
+done
 kill_tgtd
 size=$(cat groups/size/pairs/1/bytes_copied)
 fill_random "$T/lun-1-3" 24M other
@@ -206,6 +211,7 @@ tgt_do() { :; }
 tgt_setup+=("$(printf '%q ' --op update --mode logicalunit --tid 1 --lun 4 --params scsi_sn=another)")
 restart_tgtd
 disarm p slow
+disarm q slow
 is_broken size
 is_broken serial
 assert_match "lun3: its size is $((24 << 20)) bytes and was $((16 << 20))" \

@@ -17,16 +17,16 @@ note "LUNFS_TEST_SEED=$seed LUNFS_TEST_ROUNDS=$rounds"
 RANDOM=$seed
 
 mib=$((1 << 20))
-total=$((64 * mib))
-rate=$mib	# bytes a second from each LUN
+total=$((96 * mib))
+rate=$((3 * mib / 4))	# bytes a second from each LUN
 window=$((4 * mib))	# what the copier of one image reads at a time (copier.c)
 start_tgtd
 add_target 1
-fill_random "$T/lun-1-1" 32M 1
-add_lun 1 1 32M
-fill_random "$T/lun-1-2" 32M 2
+fill_random "$T/lun-1-1" 48M 1
+add_lun 1 1 48M
+fill_random "$T/lun-1-2" 48M 2
 dd if=/dev/zero of="$T/lun-1-2" bs=64K seek=5 count=7 conv=notrunc status=none
-add_lun 1 2 32M
+add_lun 1 2 48M
 for f in a b; do
 	fill_random "$T/$f" 512K "$f"
 done
