@@ -141,19 +141,19 @@ static void describe_change(const struct element *el, const struct bd_info *info
 {
 	if (el->size != info->size)
 		snprintf(error, size,
-			 "%s: its size is %" PRIu64 " bytes and was %" PRIu64
+			 "its size is %" PRIu64 " bytes and was %" PRIu64
 			 ": another LUN, or resized; nothing is read or written",
-			 el->obj.name, info->size, el->size);
+			 info->size, el->size);
 	else if (strcmp(el->serial, info->serial))
 		snprintf(error, size,
-			 "%s: its serial number is \"%.60s\" and was \"%.60s\": another "
+			 "its serial number is \"%.60s\" and was \"%.60s\": another "
 			 "LUN; nothing is read or written",
-			 el->obj.name, info->serial, el->serial);
+			 info->serial, el->serial);
 	else
 		snprintf(error, size,
-			 "%s: its WWN is \"%.80s\" and was \"%.80s\": another LUN; "
+			 "its WWN is \"%.80s\" and was \"%.80s\": another LUN; "
 			 "nothing is read or written",
-			 el->obj.name, info->wwn, el->wwn);
+			 info->wwn, el->wwn);
 }
 
 /* On the device's thread, before it is ready. */
