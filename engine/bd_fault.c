@@ -303,7 +303,7 @@ static void log_in(struct bd_fault *f, const struct fault_rules *rules)
 		return;
 	fault_rules_lie(rules, &info);
 	if (bd_identify(&f->base, &info, error, sizeof(error)) < 0) {
-		bd_set_state(&f->base, BD_REFUSED, "%s", error);
+		bd_set_state(&f->base, BD_REFUSED, "%s: %s", f->base.name, error);
 		return;
 	}
 	f->logged_in = true;

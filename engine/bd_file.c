@@ -398,6 +398,7 @@ static int log_in(struct bd_file *f, struct login_error *e)
 		.product = "file",
 	};
 	CLEANUP_CLOSE int fd = open_path(f, &info.read_only, e);
+	char why[BD_ERROR_MAX - 48];
 	int r;
 
 	if (fd < 0)
@@ -406,9 +407,11 @@ static int log_in(struct bd_file *f, struct login_error *e)
 	if (r < 0)
 		return r;
 	e->state = BD_REFUSED;
-	r = bd_identify(&f->base, &info, e->text, sizeof(e->text));
-	if (r < 0)
+	r = bd_identify(&f->base, &info, why, sizeof(why));
+	if (r < 0) {
+		snprintf(e->text, sizeof(e->text), "%s: %s", f->base.name, why);
 		return r;
+	}
 	f->fd = move_fd(fd);
 	return 0;
 }

@@ -121,8 +121,8 @@ enum bd_state {
 /* What the owner of a device wants to know.  Both may be NULL. */
 struct bd_watcher {
 	/* After each login, before the device is ready: is this the device
-	 * that the owner knows?  0; or -errno and a sentence in error: the
-	 * device becomes BD_REFUSED with that sentence and nothing is written
+	 * that the owner knows?  0; or -errno and a sentence, without the
+	 * device's name, in error: the device becomes BD_REFUSED with that sentence and nothing is written
 	 * to it. */
 	int (*identify)(void *opaque, const struct bd_info *info, char *error,
 			size_t error_size);

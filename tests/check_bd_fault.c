@@ -300,7 +300,7 @@ START_TEST(a_lie_about_the_size_shows_at_the_next_login)
 	write_rules("[lie]\nsize = 4096\n");
 	ck_assert(owner_wait_state(&owner, BD_REFUSED));
 	bd_get_status(owner.bd, &status);
-	ck_assert_str_eq(status.error, "size changed to 4096");
+	ck_assert_str_eq(status.error, "db0: size changed to 4096");
 	ck_assert_int_eq(read_at(0), -ENOTCONN);
 	write_rules("[lie]\nserial = A B\nwwn = naa.5\n");
 	ck_assert(owner_wait_state(&owner, BD_READY));

@@ -326,7 +326,7 @@ START_TEST(an_owner_that_refuses_gets_no_device)
 	open_device(false);
 	ck_assert(owner_wait_state(&owner, BD_REFUSED));
 	bd_get_status(owner.bd, &status);
-	ck_assert_str_eq(status.error, "size changed to 1048576");
+	ck_assert_str_eq(status.error, "db0: size changed to 1048576");
 	ck_assert_int_eq(call(owner.bd, BD_READ, 0, 16, buf), -ENOTCONN);
 }
 END_TEST

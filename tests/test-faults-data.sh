@@ -214,9 +214,9 @@ disarm p slow
 disarm q slow
 is_broken size
 is_broken serial
-assert_match "lun3: its size is $((24 << 20)) bytes and was $((16 << 20))" \
+assert_match "lun3: (identification: )?its size is $((24 << 20)) bytes and was $((16 << 20))" \
 	"$(cat groups/size/pairs/1/error)"
-assert_match 'lun4: its serial number is "another" and was ' \
+assert_match 'lun4: (identification: )?its serial number is "another" and was ' \
 	"$(cat groups/serial/pairs/1/error)"
 for e in lun3 lun4; do
 	assert_eq Error "$(cat elements/$e/OperationalStatus)"
