@@ -20,7 +20,12 @@
 #include "conf/timefmt.h"
 #include "engine/engine.h"
 
-enum { REAP_MS = 200 };
+enum {
+	REAP_MS = 200,
+	/* An answer is late only when it comes after the deadline: the reaper
+	 * looks at what is this near to it. */
+	REAP_EARLY_MS = 300,
+};
 
 static void reap(struct loop_timer *timer);
 
@@ -182,7 +187,8 @@ struct readop *readop_new(struct readops *all, struct engine_read *user,
 	op->ops = ops;
 	op->offset = user->offset;
 	op->len = user->len;
-	op->deadline_ns = timefmt_monotonic_ns() + timeout_ms * UINT64_C(1000000);
+	op->deadline_ns = timefmt_monotonic_ns() +
+			  (timeout_ms - REAP_EARLY_MS) * UINT64_C(1000000);
 
 	ops->ref(container);
 	pthread_mutex_lock(&all->lock);

@@ -169,10 +169,18 @@ bool mount_is_lunfs(const struct mount_entry *entry)
 static void probe_child(const char *path, int fd)
 {
 	struct statx stx;
-	int r = statx(AT_FDCWD, path, AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &stx);
-	int error = r < 0 ? errno : 0;
-	ssize_t n = write(fd, &error, sizeof(error));
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int r, error;
+	ssize_t n;
 
+	/* It may stay in the kernel longer than its parent lives: nobody who reads
+	 * the parent's output is to wait for that. */
+	for (int i = 0; i < 3; i++)
+		if (null < 0 || dup2(null, i) < 0)
+			close(i);
+	r = statx(AT_FDCWD, path, AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &stx);
+	error = r < 0 ? errno : 0;
+	n = write(fd, &error, sizeof(error));
 	_exit(n == sizeof(error) ? 0 : 1);
 }
 
@@ -209,9 +217,11 @@ int mount_probe(const char *path)
 		r = probe_answer(fds[0]);
 	close(fds[0]);
 	if (pid > 0) {
+		/* Killed, it ends when the kernel lets it. */
 		if (r == -ETIMEDOUT)
 			kill(pid, SIGKILL);
-		while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		while (waitpid(pid, NULL, r == -ETIMEDOUT ? WNOHANG : 0) < 0 &&
+		       errno == EINTR)
 			continue;
 	}
 	return r;
