@@ -36,6 +36,8 @@ enum {
 	COPIER_READS = 4,   /* of them at the source: more only queue there */
 	MAP_PAGE_CHUNKS = 32768, /* chunks that one page of the map speaks of */
 };
+/* Unmapped runs shorter than this are read with what lies around them. */
+enum { SKIP_MIN = 256 << 10 };
 #define ASK_BYTES (UINT64_C(64) << 30)
 
 /* What the cursor stands before. */
@@ -106,6 +108,24 @@ static uint64_t unmapped_run(struct image *img, uint64_t max)
 	if (max > MAP_PAGE_CHUNKS - c->cursor % MAP_PAGE_CHUNKS)
 		max = MAP_PAGE_CHUNKS - c->cursor % MAP_PAGE_CHUNKS;
 	return n < max ? n : max;
+}
+
+/* The number of chunks from the cursor on, at most max, before an unmapped run
+ * that is worth a fill's end. */
+static uint64_t mapped_run(struct image *img, uint64_t max)
+{
+	struct copier *c = &img->copier;
+	uint64_t offset = c->cursor * img->chunk_size;
+	const struct bd_extent *e = extent_at(c, offset), *end = c->extents + c->n_extents;
+	uint64_t n;
+
+	for (; e && e < end && e->offset < offset + max * img->chunk_size; e++) {
+		if (e->mapped || e->length < SKIP_MIN || e->offset < offset)
+			continue;
+		n = (e->offset - offset + img->chunk_size - 1) / img->chunk_size;
+		return n && n < max ? n : max;
+	}
+	return max;
 }
 
 static void asked(struct bd_req *req, int error)
@@ -237,6 +257,7 @@ static enum next look_locked(struct image *img, struct fill **ret_fill)
 		return skip_unmapped(img, skip);
 	if (free_run > FILL_BYTES / img->chunk_size)
 		free_run = FILL_BYTES / img->chunk_size;
+	free_run = mapped_run(img, free_run);
 	*ret_fill = fill_new_locked(img, c->cursor, free_run, false);
 	if (!*ret_fill)
 		return NEXT_NOTHING;
