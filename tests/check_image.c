@@ -35,7 +35,7 @@ struct device {
 	bool within;      /* answers within submit */
 	bool silent;      /* does not answer: keeps the requests */
 	int error;        /* what every request gets; atomic */
-	int lose;         /* of 1000 requests, those that lose the connection */
+	int lose;         /* of 1000 requests, those that lose the connection; atomic */
 	unsigned late_us; /* the most an answer takes */
 	struct bd_req *kept;
 };
@@ -87,7 +87,7 @@ static void carry_out(struct device *d, struct bd_req *req)
 {
 	int error = __atomic_load_n(&d->error, __ATOMIC_RELAXED);
 
-	if (!error && d->lose && (int)(rnd() % 1000) < d->lose)
+	if (!error && (int)(rnd() % 1000) < __atomic_load_n(&d->lose, __ATOMIC_RELAXED))
 		error = -ENOTCONN;
 	if (!error && req->op == BD_READ)
 		fill(req->buf, req->offset, req->length);
@@ -519,7 +519,7 @@ START_TEST(what_is_read_while_copying_in_a_storm_is_right)
 	__atomic_store_n(&s.over, true, __ATOMIC_RELEASE);
 	for (unsigned i = 0; i < 3; i++)
 		pthread_join(threads[i], NULL);
-	s.d.lose = 0;
+	__atomic_store_n(&s.d.lose, 0, __ATOMIC_RELAXED);
 	WAIT_FOR(({
 		for (unsigned i = 0; i < N_IMAGES; i++)
 			image_start_copy(s.images[i]);
