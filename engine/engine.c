@@ -93,6 +93,7 @@ void *object_by_name(struct engine *e, enum engine_class class, const char *name
 }
 
 struct names {
+	const struct object *except;
 	char *buf;
 	size_t size, len, n;
 };
@@ -102,18 +103,21 @@ static void add_name(void *thing, void *opaque)
 	const struct object *obj = thing;
 	struct names *names = opaque;
 
-	if (names->n++ < 8 && names->len < names->size)
+	if (obj != names->except && names->n++ < 8 && names->len < names->size)
 		names->len += (size_t)snprintf(names->buf + names->len,
 					       names->size - names->len, "%s%s",
 					       names->len ? ", " : "", obj->name);
 }
 
-void object_names(struct engine *e, enum engine_class class, char *buf, size_t size)
+void object_names(struct engine *e, enum engine_class class,
+		  const struct object *except, char *buf, size_t size)
 {
-	struct names names = { buf, size, 0, 0 };
+	struct names names = { except, buf, size, 0, 0 };
 
-	snprintf(buf, size, "%s", e->by_name[class].n ? "" : "none");
+	*buf = '\0';
 	index_each(&e->by_name[class], add_name, &names);
+	if (!names.n)
+		snprintf(buf, size, "none");
 	if (names.n > 8 && names.len < size)
 		snprintf(buf + names.len, size - names.len, ", …");
 }

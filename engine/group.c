@@ -213,7 +213,7 @@ static int no_such_element(struct engine *e, struct outcome *o, const char *word
 {
 	char names[256];
 
-	object_names(e, ENGINE_ELEMENT, names, sizeof(names));
+	object_names(e, ENGINE_ELEMENT, NULL, names, sizeof(names));
 	return outcome_fail(o, CIM_RETURN_INVALID_PARAMETER, ENOENT,
 			    "members: there is no element \"%s\"; elements: %s", word,
 			    names);

@@ -243,8 +243,10 @@ int object_add(struct engine *e, struct object *obj);
 void object_remove(struct engine *e, struct object *obj);
 void *object_by_id(struct engine *e, enum engine_class class, uint64_t id);
 void *object_by_name(struct engine *e, enum engine_class class, const char *name);
-/* "nightly, prod": the names of a class, for a message; at most a few. */
-void object_names(struct engine *e, enum engine_class class, char *buf, size_t size);
+/* "nightly, prod": the names of a class, for a message; at most a few.
+ * except: one that is left out, or NULL. */
+void object_names(struct engine *e, enum engine_class class,
+		  const struct object *except, char *buf, size_t size);
 
 int engine_open_pool(struct engine *e, const struct config_pool *conf,
 		     struct strbuf *errors);

@@ -284,7 +284,7 @@ static int fail_missing(struct replica_call *call, const char *parameter,
 {
 	char names[256];
 
-	object_names(call->engine, class, names, sizeof(names));
+	object_names(call->engine, class, &call->group->obj, names, sizeof(names));
 	return outcome_fail(&call->outcome, CIM_RETURN_INVALID_PARAMETER, ENOENT,
 			    "%s: there is no %s \"%s\"; %ss: %s", parameter, kind, name,
 			    kind, names);
