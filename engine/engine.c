@@ -439,7 +439,7 @@ static int start_threads(struct engine *e)
 	int r = bufpool_new(e->config->daemon.copy_memory, &e->bufs);
 
 	if (r >= 0)
-		r = workers_new("lunfs-disk", n < 4 ? 4 : n > 32 ? 64 : 2 * n,
+		r = workers_new("lunfs-disk", n < 4 ? 8 : n > 32 ? 64 : 2 * n,
 				&e->workers);
 	e->loops = calloc(n, sizeof(struct loop *));
 	if (!e->loops)
