@@ -82,6 +82,7 @@ struct element {
 	bool closing;            /* its last device is not closed yet */
 	uint64_t mapped;         /* bytes of a thin one, once they are counted */
 	bool mapped_known, mapped_scanning;
+	bool outdated; /* the configuration has changed it and it was in use */
 	bool reopen;             /* closing, to be opened anew */
 	bool removing;
 	char error[640]; /* of its own: "no longer configured" */

@@ -19,7 +19,8 @@
 
 struct reload {
 	struct message m;
-	struct config *config; /* NULL once taken */
+	struct config *config;     /* the new one */
+	const struct config *before; /* what it replaces */
 	struct strbuf *report;
 	sem_t done;
 };
@@ -43,10 +44,10 @@ static bool same_access_point(const struct config *a, const struct config *b,
 static bool device_differs(const struct reload *rl, const struct element *el,
 			   const struct config_element *conf)
 {
-	return strcmp(el->url, conf->url) || *el->error ||
+	return strcmp(el->url, conf->url) || *el->error || el->outdated ||
 	       el->exclusive != (conf->access == CONFIG_ACCESS_EXCLUSIVE) ||
 	       strcmp(el->access_point, conf->access_point) ||
-	       !same_access_point(el->engine->sections, rl->config, el->access_point);
+	       !same_access_point(rl->before, rl->config, el->access_point);
 }
 
 static bool is_busy(struct element *el, const char **ret_why)
@@ -67,6 +68,13 @@ static void reopen(struct element *el)
 		element_open_device(el);
 }
 
+/* One that had vanished and is back as it was: its relationships go on. */
+static bool is_back(const struct element *el, const struct config_element *conf)
+{
+	return !el->configured && !strcmp(el->url, conf->url) &&
+	       el->exclusive == (conf->access == CONFIG_ACCESS_EXCLUSIVE);
+}
+
 static void change_element(struct reload *rl, struct element *el,
 			   const struct config_element *conf)
 {
@@ -80,7 +88,8 @@ static void change_element(struct reload *rl, struct element *el,
 		engine_unlock(e);
 		return;
 	}
-	if (is_busy(el, &why)) {
+	if (!is_back(el, conf) && is_busy(el, &why)) {
+		el->outdated = true;
 		strbuf_addf(rl->report,
 			    "[element %s] has changed and is left as it was, as %s; "
 			    "it is taken over by the next SIGHUP or start after that\n",
@@ -89,6 +98,7 @@ static void change_element(struct reload *rl, struct element *el,
 	}
 	engine_lock(e);
 	*el->error = '\0';
+	el->outdated = false;
 	r = load_update_configured(el, conf);
 	engine_unlock(e);
 	if (r >= 0)
@@ -201,6 +211,9 @@ static void run(struct engine *e, struct message *m)
 	struct reload *rl = (struct reload *)m;
 	struct gone gone = { rl->config, NULL };
 
+	/* From here on devices are opened with the new access points. */
+	rl->before = e->sections;
+	e->sections = rl->config;
 	take_pools(e, rl);
 	for (size_t i = 0; i < rl->config->n_elements; i++)
 		take_element(e, rl, &rl->config->elements[i]);
@@ -211,9 +224,8 @@ static void run(struct engine *e, struct message *m)
 			break;
 		retire_element(e, rl, gone.found);
 	}
-	if (e->sections != e->config)
-		config_free((struct config *)e->sections);
-	e->sections = move_ptr(rl->config);
+	if (rl->before != e->config)
+		config_free((struct config *)rl->before);
 	sem_post(&rl->done);
 }
 

@@ -279,6 +279,21 @@ wait_until 10 released
 kill -HUP "$lunfs_pid"
 wait_until 10 grep -qF "[element db1] taken over" "$T/lunfs.log"
 file_has "$MNT/elements/db1/url" "file://$T/lun1b"
+# One that is used stays, in Error, and works again when it is put back.
+cp "$CONF" "$T/with-db1.conf"
+mkdir "$MNT/groups/r" "$MNT/groups/c"
+echo db1 > "$MNT/groups/r/members"
+echo "SourceGroup=r SyncType=Clone" > "$MNT/groups/c/spec"
+timeout 20 cat "$MNT/groups/c/wait/Synchronized"
+cp "$T/good.conf" "$CONF"
+kill -HUP "$lunfs_pid"
+wait_until 10 file_has "$MNT/elements/db1/OperationalStatus" Error
+grep -q "no longer configured" "$MNT/elements/db1/error"
+cp "$T/with-db1.conf" "$CONF"
+kill -HUP "$lunfs_pid"
+wait_until 10 file_has "$MNT/elements/db1/OperationalStatus" OK
+echo ReturnToResourcePool > "$MNT/groups/c/control"
+rmdir "$MNT/groups/c" "$MNT/groups/r"
 cp "$T/good.conf" "$CONF"
 kill -HUP "$lunfs_pid"
 wait_until 10 gone "$MNT/elements/db1"
