@@ -33,7 +33,7 @@ static int get_image(struct engine *e, uint64_t id, struct image **ret_image)
 					.complete = true };
 	pool = el->pool->pool;
 	engine_unlock(e);
-	return image_open(&e->readops, pool, &params, ret_image);
+	return image_open(&e->dataops, pool, &params, ret_image);
 }
 
 /* Fills a handle; the lock is held.  *image: of get_image(), which by now may have
@@ -150,23 +150,12 @@ ssize_t engine_data_try_read(struct engine_handle *h, void *buf, size_t len,
 	return h->image ? image_try_read(h->image, buf, len, offset) : -EAGAIN;
 }
 
-void engine_data_read(struct engine_read *read)
+void engine_data_submit(struct engine_io *io)
 {
-	struct engine_handle *h = read->handle;
+	struct engine_handle *h = io->handle;
 
 	if (h->image)
-		image_read(h->image, read, h->io_timeout_ms);
+		image_io(h->image, io, h->io_timeout_ms);
 	else
-		volume_read(h->volume, read, h->io_timeout_ms);
-}
-
-int64_t engine_data_seek(struct engine_handle *h, uint64_t offset, int whence)
-{
-	struct bd_info info;
-
-	if (h->image)
-		return image_seek(h->image, offset, whence);
-	if (!volume_get_info(h->volume, &info) || offset >= info.size)
-		return -ENXIO;
-	return (int64_t)(whence == SEEK_DATA ? offset : info.size);
+		volume_io(h->volume, io, h->io_timeout_ms);
 }

@@ -360,7 +360,7 @@ static int open_image(struct element *el)
 	}
 	if (el->complete)
 		return 0; /* opened with the first handle */
-	r = image_open(&el->engine->readops, el->pool->pool, &params, &image);
+	r = image_open(&el->engine->dataops, el->pool->pool, &params, &image);
 	if (r < 0) {
 		snprintf(error, sizeof(error),
 			 "pool %s: the files of the image cannot be used: %s",
@@ -381,7 +381,7 @@ int element_open(struct element *el)
 
 	if (el->origin == STORE_ORIGIN_REPLICA)
 		return open_image(el);
-	r = volume_new(&el->engine->readops, &volume);
+	r = volume_new(&el->engine->dataops, &volume);
 	if (r < 0)
 		return r;
 	engine_lock(el->engine);
@@ -402,7 +402,7 @@ int element_open_as_source(struct element *el)
 	if (!el->volume) {
 		struct volume *volume;
 
-		r = volume_new(&el->engine->readops, &volume);
+		r = volume_new(&el->engine->dataops, &volume);
 		if (r < 0)
 			return r;
 		engine_lock(el->engine);

@@ -453,7 +453,7 @@ static int start_threads(struct engine *e)
 	}
 	if (r < 0)
 		return r;
-	return readops_init(&e->readops, e->bufs, e->workers, e->loops[0]);
+	return dataops_init(&e->dataops, e->bufs, e->workers, e->loops[0]);
 }
 
 int engine_start(struct engine *e)
@@ -551,7 +551,7 @@ void engine_stop(struct engine *e, struct strbuf *still_reserved)
 	pthread_mutex_lock(&e->queue_lock);
 	e->stopping = true;
 	pthread_mutex_unlock(&e->queue_lock);
-	readops_stop(&e->readops);
+	dataops_stop(&e->dataops);
 	engine_post(e, &stop.m);
 	drain(e);
 	wait_for_devices(e);
@@ -595,8 +595,8 @@ void engine_free(struct engine *e)
 		return;
 	index_each(&e->by_id[ENGINE_ELEMENT], release_element, NULL);
 	workers_free(e->workers);
-	if (e->readops.loop)
-		readops_done(&e->readops);
+	if (e->dataops.loop)
+		dataops_done(&e->dataops);
 	for (unsigned i = 0; i < e->n_loops; i++)
 		loop_free(e->loops[i]);
 	bufpool_free(e->bufs);

@@ -296,8 +296,8 @@ void engine_subscribe(struct engine *e,
  * answers In Use. */
 struct engine_handle;
 
-/* 0; -ENOENT; -EROFS for opening to write (until the in-band write path is
- * there). */
+/* 0; -ENOENT; for writing -EROFS: an element that is `shared`, or a device that is
+ * read-only.  Images are always writable. */
 int engine_data_open(struct engine *e, uint64_t element, bool write, pid_t pid,
 		     struct engine_handle **ret_handle);
 void engine_data_close(struct engine_handle *handle);
@@ -309,36 +309,57 @@ unsigned engine_open_handles(struct engine *e, struct strbuf *b);
 /*
  * Reads what can be read at once and without waiting (a complete image whose
  * bytes the page cache has).  The bytes read (fewer than len only at the end of
- * the element), or -EAGAIN: use engine_data_read().
+ * the element), or -EAGAIN: use engine_data_submit().
  */
 ssize_t engine_data_try_read(struct engine_handle *handle, void *buf, size_t len,
 			     uint64_t offset);
 
-struct engine_read {
-	/* Set by the caller. */
-	struct engine_handle *handle; /* stays open until done */
-	uint64_t offset;
-	size_t len; /* at most 1 MiB */
-	/* Called once, by any thread, also from within engine_data_read(), with
-	 * no lock held: error 0 and buf with n bytes (fewer than len only at the
-	 * end), or -errno (-EIO at io_timeout, -ENOTCONN at a stop).  buf is
-	 * the engine's and gone when done returns. */
-	void (*done)(struct engine_read *read, int error, const void *buf, size_t n);
-	void *opaque;
+enum { ENGINE_IO_MAX = 1 << 20 }; /* bytes of one read or write */
 
-	/* The engine's. */
-	struct engine_read *next, *prev;
-	void *buf;
-	size_t n;
-	uint64_t deadline_ns;
-	int state;
-	void *priv[4];
+enum engine_io_op {
+	ENGINE_IO_READ,
+	ENGINE_IO_WRITE,
+	ENGINE_IO_ZERO,      /* the range reads as zeros; unmapped where it can be */
+	ENGINE_IO_FLUSH,     /* what was answered before is durable after */
+	ENGINE_IO_SEEK_DATA, /* lseek(2): from offset on, the place in `result` */
+	ENGINE_IO_SEEK_HOLE,
 };
 
-void engine_data_read(struct engine_read *read);
+/*
+ * A request for data.  Any offset and length.  Overlapping changes (WRITE, ZERO) of
+ * an element are carried out one after another, in the order of submission; all
+ * else runs in parallel.  A change that was answered with an error may have been
+ * carried out, in part or whole.
+ */
+struct engine_io {
+	/* Set by the caller. */
+	enum engine_io_op op;
+	struct engine_handle *handle; /* stays open until done */
+	uint64_t offset;
+	uint64_t len;     /* bytes; READ and WRITE: at most ENGINE_IO_MAX; ZERO: any,
+			   * cut at the end of the element; else 0 */
+	const void *data; /* WRITE: copied before engine_data_submit() returns */
+	/*
+	 * Called once, by any thread, also from within engine_data_submit(), with
+	 * no lock held.  error: 0, or
+	 *   -EIO       device, pool, or no answer within io_timeout
+	 *   -ENOSPC    WRITE from the end on; ZERO past the end; the pool is full
+	 *   -EROFS     the element is (by now) not to be written
+	 *   -ENXIO     SEEK_…: there is none from offset on
+	 *   -ENOTCONN  the engine stops
+	 * READ: buf has n bytes (fewer than len only at the end); it is the
+	 * engine's and gone when done returns.  WRITE: n bytes were written (fewer
+	 * only at the end), buf is NULL.  Else n is 0.
+	 */
+	void (*done)(struct engine_io *io, int error, const void *buf, size_t n);
+	void *opaque;
 
-/* lseek(2) with SEEK_DATA or SEEK_HOLE, answered without waiting: the new
- * offset, -ENXIO past the end.  What is not known is data. */
-int64_t engine_data_seek(struct engine_handle *handle, uint64_t offset, int whence);
+	/* Set when done is called. */
+	uint64_t result; /* SEEK_… */
+
+	struct engine_io *next; /* the engine's */
+};
+
+void engine_data_submit(struct engine_io *io);
 
 #endif

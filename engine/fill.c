@@ -89,24 +89,24 @@ size_t fill_bytes(const struct fill *f)
 
 /* Those who waited for the fill go on: look again, wait for the source, or
  * fail. */
-static void wake(struct image *img, struct readop_list *waiters, int error)
+static void wake(struct image *img, struct dataop_list *waiters, int error)
 {
-	struct readop *op;
+	struct dataop *op;
 
 	while ((op = TAILQ_FIRST(waiters))) {
 		TAILQ_REMOVE(waiters, op, link);
 		if (error == -ENOTCONN) {
-			readop_ref(op);
+			dataop_ref(op);
 			pthread_mutex_lock(&img->lock);
-			readop_queue(op, &img->parked);
+			dataop_queue(op, &img->parked);
 			pthread_mutex_unlock(&img->lock);
-			readop_stall(op);
-			if (readop_answered(op))
+			dataop_stall(op);
+			if (dataop_answered(op))
 				op->ops->cancel(op);
-			readop_unref(op);
+			dataop_unref(op);
 		} else if (error) {
-			readop_answer(op, -EIO);
-			readop_unref(op);
+			dataop_answer(op, -EIO);
+			dataop_unref(op);
 		} else {
 			image_step_read(op);
 		}
@@ -115,10 +115,10 @@ static void wake(struct image *img, struct readop_list *waiters, int error)
 
 static void end(struct fill *f, int error)
 {
-	struct readop_list waiters = TAILQ_HEAD_INITIALIZER(waiters);
+	struct dataop_list waiters = TAILQ_HEAD_INITIALIZER(waiters);
 	struct image *img = f->image;
 	bool fetch = f->fetch;
-	struct readop *op;
+	struct dataop *op;
 
 	pthread_mutex_lock(&img->lock);
 	TAILQ_REMOVE(&img->fills, f, link);
@@ -138,7 +138,7 @@ static void end(struct fill *f, int error)
 	/* Those that wait for its place: the reaper lets them look again. */
 	if (error == -ENOTCONN && fetch)
 		TAILQ_FOREACH (op, &img->parked, link)
-			readop_stall(op);
+			dataop_stall(op);
 	pthread_mutex_unlock(&img->lock);
 
 	if (f->buf)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 
 /*
- * The life of a read (struct readop) of an image; the op has one holder at a
+ * The life of a read (struct dataop) of an image; the op has one holder at a
  * time, who owns the container's reference:
  *
  *   image_step_read   looks at the map: what is missing?
@@ -102,7 +102,7 @@ static void close_files(struct image *img)
 	free(img);
 }
 
-int image_open(struct readops *readops, struct pool *pool,
+int image_open(struct dataops *dataops, struct pool *pool,
 	       const struct image_params *params, struct image **ret_image)
 {
 	struct image *img = calloc(1, sizeof(*img));
@@ -110,7 +110,7 @@ int image_open(struct readops *readops, struct pool *pool,
 
 	if (!img)
 		return -ENOMEM;
-	img->all = readops;
+	img->all = dataops;
 	img->refs = 1;
 	img->id = params->id;
 	img->size = params->size;
@@ -367,8 +367,8 @@ ssize_t image_try_read(struct image *img, void *buf, size_t len, uint64_t offset
 
 static void read_file(struct work *work)
 {
-	struct readop *op = (struct readop *)((char *)work -
-					      offsetof(struct readop, work));
+	struct dataop *op = (struct dataop *)((char *)work -
+					      offsetof(struct dataop, work));
 	struct image *img = op->container;
 	size_t have = 0;
 	ssize_t n = 1;
@@ -379,28 +379,28 @@ static void read_file(struct work *work)
 		if (n > 0)
 			have += (size_t)n;
 	}
-	readop_answer(op, have == op->len ? 0 : -EIO);
-	readop_unref(op);
+	dataop_answer(op, have == op->len ? 0 : -EIO);
+	dataop_unref(op);
 }
 
 static void load_page(struct work *work)
 {
-	struct readop *op = (struct readop *)((char *)work -
-					      offsetof(struct readop, work));
+	struct dataop *op = (struct dataop *)((char *)work -
+					      offsetof(struct dataop, work));
 	struct image *img = op->container;
 	uint64_t chunk = op->offset / img->chunk_size;
 	uint64_t n = (op->offset + op->len - 1) / img->chunk_size - chunk + 1;
 
 	if (chunkmap_load(img->map, chunk, n) < 0) {
-		readop_answer(op, -EIO);
-		readop_unref(op);
+		dataop_answer(op, -EIO);
+		dataop_unref(op);
 		return;
 	}
 	image_step_read(op);
 }
 
 /* The op leaves the queue it is in, for a holder that answers or frees it. */
-static void forget(struct readop *op)
+static void forget(struct dataop *op)
 {
 	struct image *img = op->container;
 	bool was_queued;
@@ -408,10 +408,10 @@ static void forget(struct readop *op)
 	pthread_mutex_lock(&img->lock);
 	was_queued = op->queued;
 	if (was_queued)
-		readop_unqueue(op);
+		dataop_unqueue(op);
 	pthread_mutex_unlock(&img->lock);
 	if (was_queued)
-		readop_unref(op);
+		dataop_unref(op);
 }
 
 enum step {
@@ -427,7 +427,7 @@ enum step {
  * waits in the first of them.  image->lock is held.  The fills made are handed
  * to the caller to start.
  */
-static enum step fetch_locked(struct image *img, struct readop *op, uint64_t chunk,
+static enum step fetch_locked(struct image *img, struct dataop *op, uint64_t chunk,
 			      uint64_t end, struct fill **ret_fills)
 {
 	enum step step = STEP_WAITS;
@@ -461,7 +461,7 @@ static enum step fetch_locked(struct image *img, struct readop *op, uint64_t chu
 		}
 		f->buf = buf;
 		if (!op->queued)
-			readop_queue(op, &f->waiters);
+			dataop_queue(op, &f->waiters);
 		f->next = *ret_fills;
 		*ret_fills = f;
 		chunk += (uint64_t)run;
@@ -469,7 +469,7 @@ static enum step fetch_locked(struct image *img, struct readop *op, uint64_t chu
 	return step;
 }
 
-static enum step look_locked(struct image *img, struct readop *op,
+static enum step look_locked(struct image *img, struct dataop *op,
 			     struct fill **ret_fills)
 {
 	uint64_t chunk = op->offset / img->chunk_size;
@@ -492,18 +492,18 @@ static enum step look_locked(struct image *img, struct readop *op,
 		return STEP_ABSENT;
 	f = fill_of_chunk_locked(img, chunk);
 	if (f) {
-		readop_queue(op, &f->waiters);
+		dataop_queue(op, &f->waiters);
 		return STEP_WAITS;
 	}
 	step = volume_is_ready(img->source) ?
 		       fetch_locked(img, op, chunk, end, ret_fills) :
 		       STEP_WAITS;
 	if (!op->queued)
-		readop_queue(op, &img->parked);
+		dataop_queue(op, &img->parked);
 	return step;
 }
 
-void image_step_read(struct readop *op)
+void image_step_read(struct dataop *op)
 {
 	struct image *img = op->container;
 	struct fill *fills = NULL, *f;
@@ -514,16 +514,16 @@ void image_step_read(struct readop *op)
 	else if (op->len > img->size - op->offset)
 		op->len = img->size - op->offset;
 	if (!op->len) {
-		readop_answer(op, 0);
-		readop_unref(op);
+		dataop_answer(op, 0);
+		dataop_unref(op);
 		return;
 	}
-	readop_ref(op);
+	dataop_ref(op);
 	pthread_mutex_lock(&img->lock);
 	step = look_locked(img, op, &fills);
 	if (step == STEP_PRESENT &&
-	    readop_get_buffer(op, op->len) == -EAGAIN) {
-		readop_queue(op, &img->parked);
+	    dataop_get_buffer(op, op->len) == -EAGAIN) {
+		dataop_queue(op, &img->parked);
 		step = STEP_WANTS_BUFFER;
 	}
 	pthread_mutex_unlock(&img->lock);
@@ -538,13 +538,13 @@ void image_step_read(struct readop *op)
 		workers_submit(img->all->workers, &op->work);
 		break;
 	case STEP_ABSENT:
-		readop_answer(op, -EIO);
-		readop_unref(op);
+		dataop_answer(op, -EIO);
+		dataop_unref(op);
 		break;
 	case STEP_WANTS_BUFFER:
 	case STEP_WAITS:
 		/* The reaper may have answered before the op was queued. */
-		if (readop_answered(op))
+		if (dataop_answered(op))
 			forget(op);
 		break;
 	}
@@ -554,14 +554,14 @@ void image_step_read(struct readop *op)
 	}
 	if (step == STEP_WANTS_BUFFER)
 		bufpool_wait(img->all->bufs, &img->fetch_bufs);
-	readop_unref(op);
+	dataop_unref(op);
 }
 
 /* Lets every parked read look again. */
 void image_run_parked(struct image *img)
 {
-	struct readop_list ops = TAILQ_HEAD_INITIALIZER(ops);
-	struct readop *op;
+	struct dataop_list ops = TAILQ_HEAD_INITIALIZER(ops);
+	struct dataop *op;
 
 	image_ref(img);
 	pthread_mutex_lock(&img->lock);
@@ -576,7 +576,7 @@ void image_run_parked(struct image *img)
 	image_unref(img);
 }
 
-static void resume(struct readop *op)
+static void resume(struct dataop *op)
 {
 	image_run_parked(op->container);
 }
@@ -591,29 +591,43 @@ static void unref_container(void *container)
 	image_unref(container);
 }
 
-static const struct readop_container reads_of_image = {
+static const struct dataop_container ops_of_image = {
 	.cancel = forget,
 	.resume = resume,
 	.ref = ref_container,
 	.unref = unref_container,
 };
 
-void image_read(struct image *img, struct engine_read *read, unsigned timeout_ms)
+static void seek(struct image *img, struct dataop *op)
 {
-	struct readop *op = readop_new(img->all, read, timeout_ms, img, &reads_of_image);
+	off_t at = (off_t)op->offset;
 
-	if (op)
-		image_step_read(op);
+	if (op->offset >= img->size) {
+		dataop_answer(op, -ENXIO);
+		return;
+	}
+	if (image_is_complete(img))
+		at = lseek(img->fd, at,
+			   op->op == ENGINE_IO_SEEK_DATA ? SEEK_DATA : SEEK_HOLE);
+	else if (op->op == ENGINE_IO_SEEK_HOLE)
+		at = (off_t)img->size;
+	op->result = (uint64_t)at;
+	dataop_answer(op, at < 0 ? -errno : 0);
 }
 
-int64_t image_seek(struct image *img, uint64_t offset, int whence)
+void image_io(struct image *img, struct engine_io *io, unsigned timeout_ms)
 {
-	off_t at;
+	struct dataop *op = dataop_new(img->all, io, timeout_ms, img, &ops_of_image);
 
-	if (offset >= img->size)
-		return -ENXIO;
-	if (!image_is_complete(img))
-		return (int64_t)(whence == SEEK_DATA ? offset : img->size);
-	at = lseek(img->fd, (off_t)offset, whence);
-	return at < 0 ? -errno : at;
+	if (!op)
+		return;
+	if (op->op == ENGINE_IO_READ) {
+		image_step_read(op);
+		return;
+	}
+	if (op->op == ENGINE_IO_SEEK_DATA || op->op == ENGINE_IO_SEEK_HOLE)
+		seek(img, op);
+	else
+		dataop_answer(op, op->op == ENGINE_IO_FLUSH ? 0 : -EROFS);
+	dataop_unref(op);
 }

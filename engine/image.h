@@ -18,7 +18,7 @@
 
 #include "engine/chunkmap.h"
 #include "engine/pool.h"
-#include "engine/readop.h"
+#include "engine/dataop.h"
 #include "engine/volume.h"
 
 struct image;
@@ -45,7 +45,7 @@ struct image_params {
 
 /* Opens files that pool_create_image() has made.  Blocks.  -ESTALE or -EUCLEAN:
  * the map cannot be used. */
-int image_open(struct readops *readops, struct pool *pool,
+int image_open(struct dataops *dataops, struct pool *pool,
 	       const struct image_params *params, struct image **ret_image);
 void image_ref(struct image *image);
 void image_unref(struct image *image); /* takes NULL; the last one closes */
@@ -88,9 +88,8 @@ bool image_is_complete(struct image *image);
 uint64_t image_allocated(struct image *image);
 void image_refresh_allocated(struct image *image); /* fstat */
 
-/* As engine_data_try_read(). */
+/* As engine_data_try_read() and engine_data_submit(). */
 ssize_t image_try_read(struct image *image, void *buf, size_t len, uint64_t offset);
-void image_read(struct image *image, struct engine_read *read, unsigned timeout_ms);
-int64_t image_seek(struct image *image, uint64_t offset, int whence);
+void image_io(struct image *image, struct engine_io *io, unsigned timeout_ms);
 
 #endif

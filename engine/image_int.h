@@ -30,7 +30,7 @@ struct fill {
 	bool reading; /* counted in copier.n_reading */
 	enum bufpool_class class;
 	void *buf;
-	struct readop_list waiters; /* image->lock: reads that need it */
+	struct dataop_list waiters; /* image->lock: reads that need it */
 	struct volume *source; /* with a reference, once it was started */
 	uint64_t part;         /* bytes of a part */
 	uint64_t next_part;    /* atomic: where the first one begins that is not made */
@@ -68,7 +68,7 @@ struct copier {
 };
 
 struct image {
-	struct readops *all;
+	struct dataops *all;
 	int refs; /* atomic */
 	uint64_t id, size;
 	uint32_t chunk_size;
@@ -88,7 +88,7 @@ struct image {
 	bool watched; /* the watcher may be called */
 	struct fill_list fills;
 	unsigned n_fetches;
-	struct readop_list parked; /* reads that wait for the source, for a
+	struct dataop_list parked; /* reads that wait for the source, for a
 				    * buffer or for a place among the fetches */
 	struct bufpool_waiter fetch_bufs;
 	struct volume_listener listener;
@@ -119,7 +119,7 @@ size_t fill_bytes(const struct fill *fill);
 /* For who holds no reference: false if there is none any more, and the image is
  * about to be freed. */
 bool image_try_ref(struct image *image);
-void image_step_read(struct readop *op);
+void image_step_read(struct dataop *op);
 void image_run_parked(struct image *image);
 void image_report_broken(struct image *image, int error, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));

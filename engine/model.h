@@ -34,7 +34,7 @@
 #include "engine/index.h"
 #include "engine/loop.h"
 #include "engine/pool.h"
-#include "engine/readop.h"
+#include "engine/dataop.h"
 #include "engine/store.h"
 #include "engine/volume.h"
 #include "engine/workers.h"
@@ -205,7 +205,7 @@ struct engine {
 	struct workers *workers;
 	struct loop **loops;
 	unsigned n_loops;
-	struct readops readops;
+	struct dataops dataops;
 	bool started;
 
 	pthread_mutex_t lock; /* the objects */

@@ -37,7 +37,7 @@
 enum { VOLUME_MAX_READS = 16 };
 
 struct volume {
-	struct readops *all;
+	struct dataops *all;
 	int refs; /* atomic */
 
 	pthread_mutex_t kick_lock; /* protects these four */
@@ -49,7 +49,7 @@ struct volume {
 	pthread_cond_t idle;
 	struct blockdev *bd; /* NULL: none now */
 	unsigned submitting;
-	struct readop_list waiting;
+	struct dataop_list waiting;
 	unsigned n_reads;
 	unsigned n_lost; /* reads that had to wait again; goes round */
 	struct bufpool_waiter bufs; /* set up once; queued by the pool */
@@ -66,13 +66,13 @@ static void bufs_came(struct bufpool_waiter *waiter)
 	run((struct volume *)((char *)waiter - offsetof(struct volume, bufs)));
 }
 
-int volume_new(struct readops *readops, struct volume **ret_volume)
+int volume_new(struct dataops *dataops, struct volume **ret_volume)
 {
 	struct volume *v = calloc(1, sizeof(*v));
 
 	if (!v)
 		return -ENOMEM;
-	v->all = readops;
+	v->all = dataops;
 	v->refs = 1;
 	pthread_mutex_init(&v->kick_lock, NULL);
 	pthread_cond_init(&v->kicked, NULL);
@@ -234,7 +234,7 @@ void volume_kick(struct volume *v)
 	pthread_cond_broadcast(&v->kicked);
 }
 
-static void forget(struct readop *op)
+static void forget(struct dataop *op)
 {
 	struct volume *v = op->container;
 	bool was_queued;
@@ -242,49 +242,49 @@ static void forget(struct readop *op)
 	pthread_mutex_lock(&v->lock);
 	was_queued = op->queued;
 	if (was_queued)
-		readop_unqueue(op);
+		dataop_unqueue(op);
 	pthread_mutex_unlock(&v->lock);
 	if (was_queued)
-		readop_unref(op);
+		dataop_unref(op);
 }
 
 /* Back into the queue, in front, as it has waited longest; the device's next
  * state wakes it, or the reaper's next turn. */
-static void wait_again(struct volume *v, struct readop *op)
+static void wait_again(struct volume *v, struct dataop *op)
 {
-	readop_put_buffer(op);
-	readop_ref(op);
+	dataop_put_buffer(op);
+	dataop_ref(op);
 	pthread_mutex_lock(&v->lock);
 	v->n_reads--;
 	v->n_lost++;
-	readop_queue(op, &v->waiting);
+	dataop_queue(op, &v->waiting);
 	TAILQ_REMOVE(&v->waiting, op, link);
 	TAILQ_INSERT_HEAD(&v->waiting, op, link);
 	pthread_mutex_unlock(&v->lock);
-	readop_stall(op);
+	dataop_stall(op);
 	/* The reaper may have answered meanwhile, and does not look at it again. */
-	if (readop_answered(op)) {
+	if (dataop_answered(op)) {
 		forget(op);
 		run(v);
 	}
-	readop_unref(op);
+	dataop_unref(op);
 }
 
 /* The last part of a read was answered. */
-static void finish(struct readop *op)
+static void finish(struct dataop *op)
 {
 	struct volume *v = op->container;
 
-	if (op->error == -ENOTCONN && !readop_answered(op)) {
+	if (op->error == -ENOTCONN && !dataop_answered(op)) {
 		wait_again(v, op);
 		return;
 	}
-	readop_answer(op, op->error == -ENODATA ? -EIO : op->error);
+	dataop_answer(op, op->error == -ENODATA ? -EIO : op->error);
 	volume_ref(v);
 	pthread_mutex_lock(&v->lock);
 	v->n_reads--;
 	pthread_mutex_unlock(&v->lock);
-	readop_unref(op);
+	dataop_unref(op);
 	run(v);
 	volume_unref(v);
 }
@@ -292,7 +292,7 @@ static void finish(struct readop *op)
 static void part_done(struct bd_req *req, int error);
 
 /* Makes the next part of a read; false if all are made. */
-static bool next_part(struct readop *op, struct bd_req *req)
+static bool next_part(struct dataop *op, struct bd_req *req)
 {
 	uint64_t begin = op->offset - op->skip, end = begin + op->buf_size;
 	uint64_t at = __atomic_fetch_add(&op->next_part, op->part, __ATOMIC_RELAXED);
@@ -312,7 +312,7 @@ static bool next_part(struct readop *op, struct bd_req *req)
 
 static void part_done(struct bd_req *req, int error)
 {
-	struct readop *op = req->opaque;
+	struct dataop *op = req->opaque;
 	int none = 0;
 
 	if (error)
@@ -327,17 +327,17 @@ static void part_done(struct bd_req *req, int error)
 }
 
 /* Sends a read whose buffer is there: the parts that cover it. */
-static void send_parts(struct volume *v, struct readop *op, const struct bd_info *info)
+static void send_parts(struct volume *v, struct dataop *op, const struct bd_info *info)
 {
 	unsigned n = 0;
 
 	op->part = info->opt_transfer;
-	while ((op->buf_size + op->part - 1) / op->part > READOP_MAX_PARTS &&
+	while ((op->buf_size + op->part - 1) / op->part > DATAOP_MAX_PARTS &&
 	       op->part * 2 <= info->max_transfer)
 		op->part *= 2;
 	op->error = 0;
 	op->next_part = op->offset - op->skip;
-	while (n < READOP_MAX_PARTS && next_part(op, &op->parts[n]))
+	while (n < DATAOP_MAX_PARTS && next_part(op, &op->parts[n]))
 		n++;
 	op->n_pending = n;
 	for (unsigned i = 0; i < n; i++)
@@ -345,7 +345,7 @@ static void send_parts(struct volume *v, struct readop *op, const struct bd_info
 }
 
 /* Where the blocks begin and end that hold what was asked. */
-static size_t align(struct readop *op, const struct bd_info *info)
+static size_t align(struct dataop *op, const struct bd_info *info)
 {
 	uint64_t bs = info->block_size;
 	uint64_t end = (op->offset + op->len + bs - 1) / bs * bs;
@@ -356,11 +356,11 @@ static size_t align(struct readop *op, const struct bd_info *info)
 
 /* Takes the next read that can go, with its buffer; NULL if none can, or if more
  * than n_lost reads have lost their connection. */
-static struct readop *next_read(struct volume *v, const struct bd_info *info,
+static struct dataop *next_read(struct volume *v, const struct bd_info *info,
 				unsigned n_lost, bool *ret_wants_buffer)
 {
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&v->lock);
-	struct readop *op = TAILQ_FIRST(&v->waiting);
+	struct dataop *op = TAILQ_FIRST(&v->waiting);
 	size_t size;
 
 	if (!op || v->n_reads >= VOLUME_MAX_READS || v->n_lost != n_lost)
@@ -370,12 +370,12 @@ static struct readop *next_read(struct volume *v, const struct bd_info *info,
 	else if (op->len > info->size - op->offset)
 		op->len = info->size - op->offset;
 	size = op->len ? align(op, info) : 1;
-	if (readop_get_buffer(op, size) == -EAGAIN) {
+	if (dataop_get_buffer(op, size) == -EAGAIN) {
 		__atomic_store_n(&v->bufs.size, size, __ATOMIC_RELAXED);
 		*ret_wants_buffer = true;
 		return NULL;
 	}
-	readop_unqueue(op);
+	dataop_unqueue(op);
 	v->n_reads++;
 	return op;
 }
@@ -393,7 +393,7 @@ static bool send_waiting(struct volume *v)
 	unsigned n_lost = count_lost(v);
 	bool wants_buffer = false;
 	struct bd_info info;
-	struct readop *op;
+	struct dataop *op;
 
 	if (!volume_is_ready(v) || !volume_get_info(v, &info))
 		return false;
@@ -424,7 +424,7 @@ static void run(struct volume *v)
 		bufpool_wait(v->all->bufs, &v->bufs);
 }
 
-static void resume(struct readop *op)
+static void resume(struct dataop *op)
 {
 	run(op->container);
 }
@@ -439,27 +439,50 @@ static void unref_container(void *container)
 	volume_unref(container);
 }
 
-static const struct readop_container reads_of_volume = {
+static const struct dataop_container ops_of_volume = {
 	.cancel = forget,
 	.resume = resume,
 	.ref = ref_container,
 	.unref = unref_container,
 };
 
-void volume_read(struct volume *v, struct engine_read *read, unsigned timeout_ms)
+/* What is not known is data. */
+static void seek(struct volume *v, struct dataop *op)
 {
-	struct readop *op = readop_new(v->all, read, timeout_ms, v, &reads_of_volume);
+	struct bd_info info;
+
+	op->result = op->offset;
+	if (!volume_get_info(v, &info) || op->offset >= info.size)
+		dataop_answer(op, -ENXIO);
+	else if (op->op == ENGINE_IO_SEEK_HOLE)
+		op->result = info.size;
+	dataop_answer(op, 0);
+	dataop_unref(op);
+}
+
+void volume_io(struct volume *v, struct engine_io *io, unsigned timeout_ms)
+{
+	struct dataop *op = dataop_new(v->all, io, timeout_ms, v, &ops_of_volume);
 
 	if (!op)
 		return;
-	readop_ref(op);
+	if (op->op == ENGINE_IO_SEEK_DATA || op->op == ENGINE_IO_SEEK_HOLE) {
+		seek(v, op);
+		return;
+	}
+	if (op->op != ENGINE_IO_READ) {
+		dataop_answer(op, op->op == ENGINE_IO_FLUSH ? 0 : -EROFS);
+		dataop_unref(op);
+		return;
+	}
+	dataop_ref(op);
 	pthread_mutex_lock(&v->lock);
-	readop_queue(op, &v->waiting);
+	dataop_queue(op, &v->waiting);
 	pthread_mutex_unlock(&v->lock);
 	/* The reaper may have answered before the op stood in the queue. */
-	if (readop_answered(op))
+	if (dataop_answered(op))
 		forget(op);
 	else
 		run(v);
-	readop_unref(op);
+	dataop_unref(op);
 }

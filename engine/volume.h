@@ -17,7 +17,7 @@
 #include <sys/queue.h>
 
 #include "engine/blockdev.h"
-#include "engine/readop.h"
+#include "engine/dataop.h"
 
 struct volume;
 
@@ -29,7 +29,7 @@ struct volume_listener {
 	bool listening;
 };
 
-int volume_new(struct readops *readops, struct volume **ret_volume);
+int volume_new(struct dataops *dataops, struct volume **ret_volume);
 void volume_ref(struct volume *volume);
 void volume_unref(struct volume *volume); /* takes NULL */
 
@@ -45,9 +45,9 @@ void volume_kick(struct volume *volume);
 bool volume_is_ready(struct volume *volume);
 bool volume_get_info(struct volume *volume, struct bd_info *ret_info);
 
-/* A user's read: any offset and length (at most 1 MiB), timeout_ms until -EIO.
- * Answered through read->done. */
-void volume_read(struct volume *volume, struct engine_read *read, unsigned timeout_ms);
+/* A user's request: any offset and length, timeout_ms until -EIO.
+ * Answered through io->done. */
+void volume_io(struct volume *volume, struct engine_io *io, unsigned timeout_ms);
 
 /* A request straight to the device, for who does his own waiting: -ENOTCONN
  * when there is none or it is not ready.  The done function is req's. */

@@ -27,9 +27,9 @@ struct data_files {
 	LIST_HEAD(, data_file) list;
 };
 
-/* A read that waits for the engine. */
+/* A request that waits for the engine. */
 struct data_request {
-	struct engine_read read;
+	struct engine_io io;
 	fuse_req_t req;
 };
 
@@ -153,9 +153,9 @@ void data_open(struct fs *fs, fuse_req_t req, const struct node *node,
 		file_close(fs->data_files, f);
 }
 
-static void request_done(struct engine_read *read, int error, const void *buf, size_t n)
+static void read_done(struct engine_io *io, int error, const void *buf, size_t n)
 {
-	struct data_request *d = read->opaque;
+	struct data_request *d = io->opaque;
 
 	if (error)
 		fuse_reply_err(d->req, -error);
@@ -164,8 +164,21 @@ static void request_done(struct engine_read *read, int error, const void *buf, s
 	free(d);
 }
 
+static void seek_done(struct engine_io *io, int error, const void *buf, size_t n)
+{
+	struct data_request *d = io->opaque;
+
+	(void)buf;
+	(void)n;
+	if (error)
+		fuse_reply_err(d->req, -error);
+	else
+		fuse_reply_lseek(d->req, (off_t)io->result);
+	free(d);
+}
+
 /* What takes longer than a look at memory. */
-static void read_later(fuse_req_t req, struct data_file *f, size_t size, off_t offset)
+static void submit(fuse_req_t req, struct data_file *f, const struct engine_io *io)
 {
 	struct data_request *d = calloc(1, sizeof(*d));
 
@@ -174,12 +187,10 @@ static void read_later(fuse_req_t req, struct data_file *f, size_t size, off_t o
 		return;
 	}
 	d->req = req;
-	d->read.handle = f->handle;
-	d->read.offset = (uint64_t)offset;
-	d->read.len = size;
-	d->read.done = request_done;
-	d->read.opaque = d;
-	engine_data_read(&d->read);
+	d->io = *io;
+	d->io.handle = f->handle;
+	d->io.opaque = d;
+	engine_data_submit(&d->io);
 }
 
 void data_read(struct fs *fs, fuse_req_t req, size_t size, off_t offset,
@@ -201,7 +212,11 @@ void data_read(struct fs *fs, fuse_req_t req, size_t size, off_t offset,
 	if (n >= 0)
 		fuse_reply_buf(req, buffer, (size_t)n);
 	else if (n == -EAGAIN)
-		read_later(req, f, size, offset);
+		submit(req, f,
+		       &(struct engine_io){ .op = ENGINE_IO_READ,
+					    .offset = (uint64_t)offset,
+					    .len = size,
+					    .done = read_done });
 	else
 		fuse_reply_err(req, (int)-n);
 }
@@ -209,18 +224,16 @@ void data_read(struct fs *fs, fuse_req_t req, size_t size, off_t offset,
 void data_seek(struct fs *fs, fuse_req_t req, off_t offset, int whence,
 	       struct fuse_file_info *fi)
 {
-	int64_t r;
-
 	(void)fs;
 	if (offset < 0) {
 		fuse_reply_err(req, ENXIO);
 		return;
 	}
-	r = engine_data_seek(file_of(fi)->handle, (uint64_t)offset, whence);
-	if (r < 0)
-		fuse_reply_err(req, (int)-r);
-	else
-		fuse_reply_lseek(req, r);
+	submit(req, file_of(fi),
+	       &(struct engine_io){ .op = whence == SEEK_DATA ? ENGINE_IO_SEEK_DATA :
+								ENGINE_IO_SEEK_HOLE,
+				    .offset = (uint64_t)offset,
+				    .done = seek_done });
 }
 
 void data_release(struct fs *fs, fuse_req_t req, struct fuse_file_info *fi)

@@ -186,14 +186,14 @@ static void wait_state(uint64_t group, unsigned state)
 }
 
 struct reading {
-	struct engine_read read;
+	struct engine_io read;
 	bool done;
 	int error;
 	char buf[65536];
 	size_t n;
 };
 
-static void on_read(struct engine_read *read, int error, const void *buf, size_t n)
+static void on_read(struct engine_io *read, int error, const void *buf, size_t n)
 {
 	struct reading *r = (struct reading *)read;
 
@@ -213,7 +213,7 @@ static void read_image(struct engine_handle *h, uint64_t offset, struct reading 
 					 .offset = offset,
 					 .len = sizeof(r->buf),
 					 .done = on_read } };
-	engine_data_read(&r->read);
+	engine_data_submit(&r->read);
 	pthread_mutex_lock(&lock);
 	while (!r->done)
 		pthread_cond_wait(&cond, &lock);

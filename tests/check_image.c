@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 
 /*
- * The data path (readop, volume, image, fill, copier) over a device made here,
+ * The data path (dataop, volume, image, fill, copier) over a device made here,
  * which answers late or within submit, loses connections at random, fails, or
  * does not answer at all.  Its bytes are a function of their place, so that
  * every answer can be checked.  The seed is printed; CHECK_IMAGE_SEED repeats it.
@@ -20,7 +20,7 @@ enum { SIZE = 12 << 20, DEADLINE_S = 60, TIMEOUT_MS = 3000 };
 #define STORE_ID "00000000-0000-4000-8000-00000000000a"
 
 static char dir[64];
-static struct readops readops;
+static struct dataops dataops;
 static struct bufpool *bufs;
 static struct workers *disk, *wire;
 static struct loop *loop;
@@ -149,7 +149,7 @@ static void device_init(struct device *d, bool thin, uint32_t max_transfer)
 		.opt_transfer = max_transfer < 262144 ? max_transfer : 262144,
 		.thin = thin,
 	};
-	ck_assert_int_eq(volume_new(&readops, &d->volume), 0);
+	ck_assert_int_eq(volume_new(&dataops, &d->volume), 0);
 	volume_attach(d->volume, &d->base);
 }
 
@@ -171,19 +171,19 @@ static void setup(unsigned memory_mib)
 	ck_assert_int_eq(workers_new("disk", 4, &disk), 0);
 	ck_assert_int_eq(workers_new("wire", 3, &wire), 0);
 	ck_assert_int_eq(loop_new("loop", &loop), 0);
-	ck_assert_int_eq(readops_init(&readops, bufs, disk, loop), 0);
+	ck_assert_int_eq(dataops_init(&dataops, bufs, disk, loop), 0);
 }
 
 static void teardown(struct device *d)
 {
 	char command[96];
 
-	readops_stop(&readops);
+	dataops_stop(&dataops);
 	volume_detach(d->volume);
 	volume_unref(d->volume);
 	workers_free(wire);
 	workers_free(disk);
-	readops_done(&readops);
+	dataops_done(&dataops);
 	loop_free(loop);
 	ck_assert_uint_eq(bufpool_used(bufs), 0);
 	bufpool_free(bufs);
@@ -198,11 +198,11 @@ static void teardown(struct device *d)
 static unsigned n_waiting, n_right, n_eio, n_wrong; /* atomic */
 
 struct reading {
-	struct engine_read read;
+	struct engine_io read;
 	int n_answers;
 };
 
-static void answered(struct engine_read *read, int error, const void *buf, size_t n)
+static void answered(struct engine_io *read, int error, const void *buf, size_t n)
 {
 	struct reading *r = (struct reading *)read;
 	unsigned *count = error == -EIO ? &n_eio : &n_wrong;
@@ -220,11 +220,11 @@ static void answered(struct engine_read *read, int error, const void *buf, size_
 	free(r);
 }
 
-static struct engine_read *reading(uint64_t offset, size_t len)
+static struct engine_io *reading(uint64_t offset, size_t len)
 {
 	struct reading *r = calloc(1, sizeof(*r));
 
-	r->read = (struct engine_read){ .offset = offset, .len = len, .done = answered };
+	r->read = (struct engine_io){ .offset = offset, .len = len, .done = answered };
 	__atomic_fetch_add(&n_waiting, 1, __ATOMIC_RELAXED);
 	return &r->read;
 }
@@ -273,7 +273,7 @@ static struct image *make_image(uint64_t id, struct device *d)
 	struct image *image;
 
 	ck_assert_int_eq(pool_create_image(pool, id, SIZE, 1, false), 0);
-	ck_assert_int_eq(image_open(&readops, pool, &params, &image), 0);
+	ck_assert_int_eq(image_open(&dataops, pool, &params, &image), 0);
 	image_set_source(image, d->volume, "lun", &watcher);
 	return image;
 }
@@ -303,7 +303,7 @@ START_TEST(a_copy_is_right_and_skips_what_is_not_mapped)
 	ck_assert_uint_gt(progress.bytes_skipped, SIZE / 6);
 	ck_assert_uint_eq(progress.bytes_copied + progress.bytes_skipped, SIZE);
 	for (uint64_t at = 0; at < SIZE; at += 1 << 20)
-		image_read(image, reading(at, 1 << 20), TIMEOUT_MS);
+		image_io(image, reading(at, 1 << 20), TIMEOUT_MS);
 	WAIT_FOR(NOW(n_waiting) == 0);
 	ck_assert_uint_eq(n_right, SIZE >> 20);
 	drop_image(image);
@@ -324,7 +324,7 @@ START_TEST(a_small_transfer_limit_is_kept)
 	image = make_image(1, &d);
 	image_start_copy(image);
 	WAIT_FOR(NOW(n_complete) == 1);
-	image_read(image, reading(4096, 1 << 20), TIMEOUT_MS);
+	image_io(image, reading(4096, 1 << 20), TIMEOUT_MS);
 	WAIT_FOR(NOW(n_waiting) == 0);
 	ck_assert_uint_eq(n_right, 1);
 	drop_image(image);
@@ -341,7 +341,7 @@ START_TEST(reads_that_waited_by_the_thousand_do_not_nest)
 	device_init(&d, false, 1 << 20);
 	d.within = true;
 	for (unsigned i = 0; i < 60000; i++)
-		volume_read(d.volume, reading(i % 1000 * 4096, 4096), 60000);
+		volume_io(d.volume, reading(i % 1000 * 4096, 4096), 60000);
 	bd_set_state(&d.base, BD_READY, NULL);
 	WAIT_FOR(NOW(n_waiting) == 0);
 	ck_assert_uint_eq(n_right, 60000);
@@ -365,8 +365,8 @@ START_TEST(a_silent_device_costs_eio_at_the_timeout_and_no_more)
 	d.silent = true;
 	begin = timefmt_monotonic_ns();
 	for (unsigned i = 0; i < 40; i++) {
-		image_read(image, reading(i * 65536, 65536), TIMEOUT_MS);
-		volume_read(d.volume, reading(i * 4096, 4096), TIMEOUT_MS);
+		image_io(image, reading(i * 65536, 65536), TIMEOUT_MS);
+		volume_io(d.volume, reading(i * 4096, 4096), TIMEOUT_MS);
 	}
 	WAIT_FOR(NOW(n_waiting) == 0);
 	took_ms = (timefmt_monotonic_ns() - begin) / 1000000;
@@ -403,7 +403,7 @@ START_TEST(a_medium_error_breaks_the_copy_and_names_the_bytes)
 	image_start_copy(image);
 	WAIT_FOR(NOW(n_broken) == 1);
 	ck_assert_ptr_nonnull(strstr(reason, "lun: medium error: bytes "));
-	image_read(image, reading(0, 4096), TIMEOUT_MS);
+	image_io(image, reading(0, 4096), TIMEOUT_MS);
 	WAIT_FOR(NOW(n_waiting) == 0);
 	ck_assert_uint_eq(n_eio, 1);
 	drop_image(image);
@@ -456,10 +456,10 @@ static void *storm_reader(void *opaque)
 		if (NOW(n_waiting) > 200)
 			usleep(500);
 		else if (rnd() % 2)
-			image_read(s->images[rnd() % N_IMAGES], reading(offset, len),
+			image_io(s->images[rnd() % N_IMAGES], reading(offset, len),
 				   TIMEOUT_MS);
 		else
-			volume_read(s->d.volume, reading(offset, len), TIMEOUT_MS);
+			volume_io(s->d.volume, reading(offset, len), TIMEOUT_MS);
 	}
 	return NULL;
 }

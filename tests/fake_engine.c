@@ -82,7 +82,7 @@ struct engine {
 	uint64_t sequence;
 	struct engine_command *queue, **queue_end;
 	struct engine_command *waiting; /* for a CopyState */
-	struct engine_read *reads;
+	struct engine_io *reads;
 	bool is_stopping;
 	struct engine_event events[MAX_EVENTS];
 	unsigned n_events;
@@ -731,22 +731,32 @@ static void answer(struct engine *e, struct engine_command *list)
 	pthread_mutex_lock(&e->lock);
 }
 
-static void finish_read(struct engine_read *read)
+static void finish_read(struct engine_io *read)
 {
 	CLEANUP_FREE char *buf = malloc(read->len);
-	ssize_t n = pread(read->handle->fd, buf, read->len, (off_t)read->offset);
+	ssize_t n;
+
+	if (read->op == ENGINE_IO_SEEK_DATA || read->op == ENGINE_IO_SEEK_HOLE) {
+		off_t at = lseek(read->handle->fd, (off_t)read->offset,
+				 read->op == ENGINE_IO_SEEK_DATA ? SEEK_DATA : SEEK_HOLE);
+
+		read->result = (uint64_t)at;
+		read->done(read, at < 0 ? -errno : 0, NULL, 0);
+		return;
+	}
+	n = pread(read->handle->fd, buf, read->len, (off_t)read->offset);
 
 	read->done(read, n < 0 ? -EIO : 0, buf, n < 0 ? 0 : (size_t)n);
 }
 
 static void do_reads(struct engine *e)
 {
-	struct engine_read *list = e->reads;
+	struct engine_io *list = e->reads;
 
 	e->reads = NULL;
 	pthread_mutex_unlock(&e->lock);
 	while (list) {
-		struct engine_read *read = list;
+		struct engine_io *read = list;
 
 		list = read->next;
 		finish_read(read);
@@ -915,7 +925,7 @@ ssize_t engine_data_try_read(struct engine_handle *h, void *buf, size_t len,
 	return pread(h->fd, buf, len, (off_t)offset);
 }
 
-void engine_data_read(struct engine_read *read)
+void engine_data_submit(struct engine_io *read)
 {
 	struct engine *e = read->handle->engine;
 
@@ -923,11 +933,4 @@ void engine_data_read(struct engine_read *read)
 	read->next = e->reads;
 	e->reads = read;
 	pthread_cond_signal(&e->changed);
-}
-
-int64_t engine_data_seek(struct engine_handle *h, uint64_t offset, int whence)
-{
-	off_t r = lseek(h->fd, (off_t)offset, whence);
-
-	return r < 0 ? -errno : r;
 }

@@ -7,14 +7,15 @@
  * lets those try again that lost their connection.  The container tries again
  * also for one that was late: others may stand behind it.
  *
- * Locks: a container's lock may be held when readops.lock is taken, never the
+ * Locks: a container's lock may be held when dataops.lock is taken, never the
  * other way round; users are called with neither.
  */
 
-#include "engine/readop.h"
+#include "engine/dataop.h"
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "conf/cleanup.h"
 #include "conf/timefmt.h"
@@ -31,8 +32,8 @@ static void reap(struct loop_timer *timer);
 
 static void arm_on_loop(struct loop_call *call)
 {
-	struct readops *all =
-		(struct readops *)((char *)call - offsetof(struct readops, arm));
+	struct dataops *all =
+		(struct dataops *)((char *)call - offsetof(struct dataops, arm));
 
 	if (!all->attached)
 		all->attached = loop_timer_attach(all->loop, &all->timer) >= 0;
@@ -44,8 +45,8 @@ static void arm_on_loop(struct loop_call *call)
 /* The loop's last work for the reaper. */
 static void disarm_on_loop(struct loop_call *call)
 {
-	struct readops *all =
-		(struct readops *)((char *)call - offsetof(struct readops, disarm));
+	struct dataops *all =
+		(struct dataops *)((char *)call - offsetof(struct dataops, disarm));
 
 	if (all->attached)
 		loop_timer_detach(all->loop, &all->timer);
@@ -53,12 +54,14 @@ static void disarm_on_loop(struct loop_call *call)
 	sem_post(&all->quiet);
 }
 
-int readops_init(struct readops *all, struct bufpool *bufs, struct workers *workers,
+int dataops_init(struct dataops *all, struct bufpool *bufs, struct workers *workers,
 		 struct loop *loop)
 {
-	*all = (struct readops){ .bufs = bufs, .workers = workers, .loop = loop };
+	*all = (struct dataops){ .bufs = bufs, .workers = workers, .loop = loop };
 	pthread_mutex_init(&all->lock, NULL);
 	TAILQ_INIT(&all->pending);
+	TAILQ_INIT(&all->retries);
+	pthread_cond_init(&all->retried, NULL);
 	all->timer.fn = reap;
 	all->arm.fn = arm_on_loop;
 	all->disarm.fn = disarm_on_loop;
@@ -69,14 +72,14 @@ int readops_init(struct readops *all, struct bufpool *bufs, struct workers *work
 /* Takes the ops that are late (or all), each with a reference, off the list of
  * pending ones into `late`; their users are then the caller's to answer. */
 struct late {
-	struct readop *op;
-	struct engine_read *user;
+	struct dataop *op;
+	struct engine_io *user;
 };
 
-static size_t take_late(struct readops *all, uint64_t now, struct late *late, size_t max)
+static size_t take_late(struct dataops *all, uint64_t now, struct late *late, size_t max)
 {
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&all->lock);
-	struct readop *op, *next;
+	struct dataop *op, *next;
 	size_t n = 0;
 
 	for (op = TAILQ_FIRST(&all->pending); op && n < max; op = next) {
@@ -84,14 +87,14 @@ static size_t take_late(struct readops *all, uint64_t now, struct late *late, si
 		if (op->deadline_ns > now && !all->stopping)
 			continue;
 		TAILQ_REMOVE(&all->pending, op, pending);
-		readop_ref(op);
+		dataop_ref(op);
 		late[n++] = (struct late){ op, op->user };
 		op->user = NULL;
 	}
 	return n;
 }
 
-static void answer_late(struct readops *all, int error)
+static void answer_late(struct dataops *all, int error)
 {
 	struct late late[64];
 	size_t n;
@@ -103,14 +106,14 @@ static void answer_late(struct readops *all, int error)
 			if (__atomic_exchange_n(&late[i].op->stalled, false,
 						__ATOMIC_ACQ_REL))
 				late[i].op->ops->resume(late[i].op);
-			readop_unref(late[i].op);
+			dataop_unref(late[i].op);
 		}
 }
 
-static size_t take_stalled(struct readops *all, struct readop **stalled, size_t max)
+static size_t take_stalled(struct dataops *all, struct dataop **stalled, size_t max)
 {
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&all->lock);
-	struct readop *op;
+	struct dataop *op;
 	size_t n = 0;
 
 	TAILQ_FOREACH (op, &all->pending, pending) {
@@ -118,33 +121,82 @@ static size_t take_stalled(struct readops *all, struct readop **stalled, size_t 
 			break;
 		if (!__atomic_exchange_n(&op->stalled, false, __ATOMIC_ACQ_REL))
 			continue;
-		readop_ref(op);
+		dataop_ref(op);
 		stalled[n++] = op;
 	}
 	return n;
 }
 
-static void resume_stalled(struct readops *all)
+static void resume_stalled(struct dataops *all)
 {
-	struct readop *stalled[64];
+	struct dataop *stalled[64];
 	size_t n = take_stalled(all, stalled, 64);
 
 	for (size_t i = 0; i < n; i++) {
 		stalled[i]->ops->resume(stalled[i]);
-		readop_unref(stalled[i]);
+		dataop_unref(stalled[i]);
 	}
+}
+
+/* As many as are queued now: what they queue anew has its turn the next time. */
+static void run_retries(struct dataops *all)
+{
+	struct dataop_retry *retry;
+	unsigned n = 0;
+
+	pthread_mutex_lock(&all->lock);
+	TAILQ_FOREACH (retry, &all->retries, link)
+		n++;
+	while (n-- > 0 && (retry = TAILQ_FIRST(&all->retries))) {
+		TAILQ_REMOVE(&all->retries, retry, link);
+		retry->queued = false;
+		all->retrying = retry;
+		pthread_mutex_unlock(&all->lock);
+		retry->fn(retry);
+		pthread_mutex_lock(&all->lock);
+		all->retrying = NULL;
+		pthread_cond_broadcast(&all->retried);
+	}
+	pthread_mutex_unlock(&all->lock);
+}
+
+void dataop_retry(struct dataops *all, struct dataop_retry *retry)
+{
+	bool arm;
+
+	pthread_mutex_lock(&all->lock);
+	if (!retry->queued)
+		TAILQ_INSERT_TAIL(&all->retries, retry, link);
+	retry->queued = true;
+	arm = !all->armed;
+	all->armed = true;
+	pthread_mutex_unlock(&all->lock);
+	if (arm)
+		loop_post(all->loop, &all->arm);
+}
+
+void dataop_retry_cancel(struct dataops *all, struct dataop_retry *retry)
+{
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&all->lock);
+
+	if (retry->queued)
+		TAILQ_REMOVE(&all->retries, retry, link);
+	retry->queued = false;
+	while (all->retrying == retry)
+		pthread_cond_wait(&all->retried, &all->lock);
 }
 
 static void reap(struct loop_timer *timer)
 {
-	struct readops *all =
-		(struct readops *)((char *)timer - offsetof(struct readops, timer));
+	struct dataops *all =
+		(struct dataops *)((char *)timer - offsetof(struct dataops, timer));
 	bool more;
 
 	answer_late(all, -EIO);
 	resume_stalled(all);
+	run_retries(all);
 	pthread_mutex_lock(&all->lock);
-	more = !TAILQ_EMPTY(&all->pending);
+	more = !TAILQ_EMPTY(&all->pending) || !TAILQ_EMPTY(&all->retries);
 	all->armed = more;
 	pthread_mutex_unlock(&all->lock);
 	if (more)
@@ -152,7 +204,7 @@ static void reap(struct loop_timer *timer)
 			       loop_now(all->loop) + REAP_MS * UINT64_C(1000000));
 }
 
-void readops_stop(struct readops *all)
+void dataops_stop(struct dataops *all)
 {
 	pthread_mutex_lock(&all->lock);
 	all->stopping = true;
@@ -160,27 +212,44 @@ void readops_stop(struct readops *all)
 	answer_late(all, -ENOTCONN);
 }
 
-void readops_done(struct readops *all)
+void dataops_done(struct dataops *all)
 {
 	loop_post(all->loop, &all->disarm);
 	while (sem_wait(&all->quiet) < 0)
 		;
 	sem_destroy(&all->quiet);
+	pthread_cond_destroy(&all->retried);
 	pthread_mutex_destroy(&all->lock);
 }
 
-struct readop *readop_new(struct readops *all, struct engine_read *user,
-			  unsigned timeout_ms, void *container,
-			  const struct readop_container *ops)
+/* A copy of what is to be written. */
+static bool take_data(struct dataop *op, const struct engine_io *user)
 {
-	struct readop *op = calloc(1, sizeof(*op));
+	if (!user->len)
+		return true;
+	op->buf = bufpool_get(op->all->bufs, BUFPOOL_REQUEST, user->len);
+	op->big = !op->buf;
+	if (op->big)
+		op->buf = aligned_alloc(4096, (user->len + 4095) & ~(size_t)4095);
+	op->buf_size = user->len;
+	if (op->buf)
+		memcpy(op->buf, user->data, user->len);
+	return op->buf;
+}
+
+struct dataop *dataop_new(struct dataops *all, struct engine_io *user,
+			  unsigned timeout_ms, void *container,
+			  const struct dataop_container *ops)
+{
+	struct dataop *op = calloc(1, sizeof(*op));
 	bool arm = false, stopping;
 
-	if (!op) {
+	if (!op || (op->all = all, user->op == ENGINE_IO_WRITE && !take_data(op, user))) {
+		free(op);
 		user->done(user, -ENOMEM, NULL, 0);
 		return NULL;
 	}
-	op->all = all;
+	op->op = user->op;
 	op->user = user;
 	op->refs = 1;
 	op->container = container;
@@ -200,7 +269,7 @@ struct readop *readop_new(struct readops *all, struct engine_read *user,
 	}
 	pthread_mutex_unlock(&all->lock);
 	if (stopping) {
-		readop_unref(op);
+		dataop_unref(op);
 		user->done(user, -ENOTCONN, NULL, 0);
 		return NULL;
 	}
@@ -209,28 +278,28 @@ struct readop *readop_new(struct readops *all, struct engine_read *user,
 	return op;
 }
 
-void readop_ref(struct readop *op)
+void dataop_ref(struct dataop *op)
 {
 	__atomic_add_fetch(&op->refs, 1, __ATOMIC_RELAXED);
 }
 
-void readop_unref(struct readop *op)
+void dataop_unref(struct dataop *op)
 {
 	if (__atomic_sub_fetch(&op->refs, 1, __ATOMIC_ACQ_REL))
 		return;
-	readop_put_buffer(op);
+	dataop_put_buffer(op);
 	op->ops->unref(op->container);
 	free(op);
 }
 
-void readop_stall(struct readop *op)
+void dataop_stall(struct dataop *op)
 {
 	__atomic_store_n(&op->stalled, true, __ATOMIC_RELEASE);
 }
 
-void readop_answer(struct readop *op, int error)
+void dataop_answer(struct dataop *op, int error)
 {
-	struct engine_read *user;
+	struct engine_io *user;
 
 	pthread_mutex_lock(&op->all->lock);
 	user = move_ptr(op->user);
@@ -239,20 +308,23 @@ void readop_answer(struct readop *op, int error)
 	pthread_mutex_unlock(&op->all->lock);
 	if (!user)
 		return;
+	user->result = op->result;
 	if (error)
 		user->done(user, error, NULL, 0);
-	else
+	else if (op->op == ENGINE_IO_READ)
 		user->done(user, 0, (char *)op->buf + op->skip, op->len);
+	else
+		user->done(user, 0, NULL, op->op == ENGINE_IO_WRITE ? op->len : 0);
 }
 
-bool readop_answered(struct readop *op)
+bool dataop_answered(struct dataop *op)
 {
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&op->all->lock);
 
 	return !op->user;
 }
 
-int readop_get_buffer(struct readop *op, size_t size)
+int dataop_get_buffer(struct dataop *op, size_t size)
 {
 	if (op->buf)
 		return 0;
@@ -265,7 +337,7 @@ int readop_get_buffer(struct readop *op, size_t size)
 	return 0;
 }
 
-void readop_put_buffer(struct readop *op)
+void dataop_put_buffer(struct dataop *op)
 {
 	if (!op->buf)
 		return;
@@ -276,14 +348,14 @@ void readop_put_buffer(struct readop *op)
 	op->buf = NULL;
 }
 
-void readop_queue(struct readop *op, struct readop_list *list)
+void dataop_queue(struct dataop *op, struct dataop_list *list)
 {
 	TAILQ_INSERT_TAIL(list, op, link);
 	op->queue = list;
 	op->queued = true;
 }
 
-void readop_unqueue(struct readop *op)
+void dataop_unqueue(struct dataop *op)
 {
 	TAILQ_REMOVE(op->queue, op, link);
 	op->queued = false;
