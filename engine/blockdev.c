@@ -119,6 +119,27 @@ bool bd_get_info(struct blockdev *bd, struct bd_info *ret_info)
 	return true;
 }
 
+bool bd_is_ready(struct blockdev *bd)
+{
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&bd->lock);
+
+	return bd->status.state == BD_READY;
+}
+
+void bd_get_geometry(struct blockdev *bd, struct bd_geometry *ret_geometry)
+{
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&bd->lock);
+
+	*ret_geometry = (struct bd_geometry){
+		.ready = bd->status.state == BD_READY,
+		.known = bd->was_ready,
+		.size = bd->info.size,
+		.block_size = bd->info.block_size,
+		.max_transfer = bd->info.max_transfer,
+		.opt_transfer = bd->info.opt_transfer,
+	};
+}
+
 int bd_init(struct blockdev *bd, const struct blockdev_ops *ops,
 	    const struct bd_params *params)
 {

@@ -211,6 +211,16 @@ void bd_get_status(struct blockdev *bd, struct bd_status *ret_status);
 /* False before the first time the device was ready. */
 bool bd_get_info(struct blockdev *bd, struct bd_info *ret_info);
 
+/* What is asked for with each request. */
+bool bd_is_ready(struct blockdev *bd);
+struct bd_geometry {
+	bool ready; /* takes requests now */
+	bool known; /* the others are: it was ready once */
+	uint64_t size;
+	uint32_t block_size, max_transfer, opt_transfer;
+};
+void bd_get_geometry(struct blockdev *bd, struct bd_geometry *ret_geometry);
+
 /* For back ends. */
 int bd_init(struct blockdev *bd, const struct blockdev_ops *ops,
 	    const struct bd_params *params);

@@ -79,6 +79,7 @@ struct dataop {
 
 	/* The container's (volume, image), under its lock. */
 	void *container;
+	void *holder; /* what of the container carries it out; NULL: nothing now */
 	bool queued;
 	TAILQ_ENTRY(dataop) link;
 	struct dataop_list *queue; /* the list it is linked in while queued */

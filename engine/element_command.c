@@ -89,13 +89,13 @@ static int check_removable(struct engine *e, struct element *el, struct outcome 
 struct remove_image {
 	struct work work;
 	struct pool *pool;
-	uint64_t id;
+	uint64_t id, generation;
 };
 
 static void remove_image_files(struct work *work)
 {
 	struct remove_image *rm = (struct remove_image *)work;
-	int r = pool_remove_image(rm->pool, rm->id);
+	int r = pool_remove_image(rm->pool, rm->id, rm->generation);
 
 	if (r >= 0)
 		r = pool_sync(rm->pool);
@@ -146,6 +146,7 @@ void element_drop_image(struct engine *e, struct element *el, bool by_command)
 		rm->work.fn = remove_image_files;
 		rm->pool = el->pool->pool;
 		rm->id = el->obj.id;
+		rm->generation = el->generation;
 		workers_submit(e->workers, &rm->work);
 	} else {
 		free(rm);

@@ -87,7 +87,7 @@ static int open_files(struct image *img, const struct image_params *params)
 	if (!is_memory(img->fd))
 		img->direct_fd =
 			pool_open_image(img->pool, params->id, O_RDWR | O_DIRECT);
-	pool_map_file(params->id, file, sizeof(file));
+	pool_map_file(params->id, params->generation, file, sizeof(file));
 	return chunkmap_open(pool_dirfd(img->pool), file, &map, &img->map);
 }
 

@@ -388,12 +388,16 @@ static int drop_all(struct engine *e, void (*find)(void *thing, void *opaque))
 
 /* ---- the pools --------------------------------------------------------------------- */
 
-static bool is_known(void *opaque, uint64_t id)
+static bool is_known(void *opaque, const struct pool_entry *file)
 {
-	const struct element *el = object_by_id(opaque, ENGINE_ELEMENT, id);
+	struct engine *e = opaque;
+	const struct element *el = object_by_id(e, ENGINE_ELEMENT, file->id);
 
+	if (file->is_point)
+		return false;
 	/* Of whatever pool: one that was renamed loses nothing. */
-	return el && el->origin == STORE_ORIGIN_REPLICA;
+	return el && el->origin == STORE_ORIGIN_REPLICA &&
+	       (!file->generation || file->generation == el->generation);
 }
 
 static void sweep(void *thing, void *opaque)
@@ -417,13 +421,13 @@ static void finish_publication(const struct engine *e, const struct element *el)
 	struct stat st;
 	int r;
 
-	pool_map_file(el->obj.id, file, sizeof(file));
+	pool_map_file(el->obj.id, el->generation, file, sizeof(file));
 	if (fstatat(pool_dirfd(pool), file, &st, 0) < 0)
 		return;
 	r = pool_publish_image(pool, el->obj.id, e->config->daemon.user,
 			       e->config->daemon.group);
 	if (r >= 0)
-		r = pool_remove_map(pool, el->obj.id);
+		r = pool_remove_map(pool, el->obj.id, el->generation);
 	if (r < 0)
 		log_warn("pool %s: image \"%s\" cannot be published: %s",
 			 el->pool->obj.name, el->obj.name, strerror(-r));

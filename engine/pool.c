@@ -21,7 +21,7 @@
 
 enum {
 	ID_MAX = 64, /* of a state store, in the lock file */
-	FILE_NAME_MAX = 32,
+	FILE_NAME_MAX = 64,
 	PROBE_SIZE = 1 << 20,
 	PROBE_DIRECT_SIZE = 4096,
 };
@@ -281,17 +281,28 @@ void pool_image_file(uint64_t id, char *buf, size_t size)
 	snprintf(buf, size, "e%" PRIu64 ".raw", id);
 }
 
-void pool_map_file(uint64_t id, char *buf, size_t size)
+void pool_map_file(uint64_t id, uint64_t generation, char *buf, size_t size)
 {
-	snprintf(buf, size, "e%" PRIu64 ".map", id);
+	if (generation > 1)
+		snprintf(buf, size, "e%" PRIu64 ".%" PRIu64 ".map", id, generation);
+	else
+		snprintf(buf, size, "e%" PRIu64 ".map", id);
 }
 
-static int create_raw(struct pool *pool, uint64_t id, uint64_t size, bool reserve)
+static void point_file(uint64_t id, char *buf, size_t size)
+{
+	snprintf(buf, size, "p%" PRIu64 ".raw", id);
+}
+
+void pool_point_map_file(uint64_t id, char *buf, size_t size)
+{
+	snprintf(buf, size, "p%" PRIu64 ".map", id);
+}
+
+static int create_raw(struct pool *pool, const char *file, uint64_t size, bool reserve)
 {
 	CLEANUP_CLOSE int fd = -1;
-	char file[FILE_NAME_MAX];
 
-	pool_image_file(id, file, sizeof(file));
 	fd = openat(pool->dirfd, file, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
 		    0600);
 	if (fd < 0)
@@ -304,28 +315,69 @@ static int create_raw(struct pool *pool, uint64_t id, uint64_t size, bool reserv
 	return fsync(fd) < 0 ? -errno : 0;
 }
 
+static int create_map(struct pool *pool, const char *file, uint64_t id, uint64_t size,
+		      uint64_t generation)
+{
+	const struct chunkmap_params params = { .id = id,
+						.generation = generation,
+						.size = size,
+						.chunk_size = POOL_CHUNK_SIZE };
+
+	return size > INT64_MAX ? -EFBIG : chunkmap_create(pool->dirfd, file, &params);
+}
+
 int pool_create_image(struct pool *pool, uint64_t id, uint64_t size, uint64_t generation,
 		      bool reserve)
 {
-	struct chunkmap_params params = { .id = id,
-					  .generation = generation,
-					  .size = size,
-					  .chunk_size = POOL_CHUNK_SIZE };
-	char map_file[FILE_NAME_MAX];
-	int r;
+	char file[FILE_NAME_MAX];
+	int r = pool_remove_image(pool, id, generation);
 
-	if (size > INT64_MAX)
-		return -EFBIG;
-	r = pool_remove_image(pool, id);
 	if (r < 0)
 		return r;
-	pool_map_file(id, map_file, sizeof(map_file));
-	r = create_raw(pool, id, size, reserve);
+	pool_image_file(id, file, sizeof(file));
+	r = size > INT64_MAX ? -EFBIG : create_raw(pool, file, size, reserve);
+	pool_map_file(id, generation, file, sizeof(file));
 	if (r == 0)
-		r = chunkmap_create(pool->dirfd, map_file, &params);
+		r = create_map(pool, file, id, size, generation);
 	if (r < 0)
-		pool_remove_image(pool, id);
+		pool_remove_image(pool, id, generation);
 	return r;
+}
+
+int pool_create_map(struct pool *pool, uint64_t id, uint64_t size, uint64_t generation)
+{
+	char file[FILE_NAME_MAX];
+	int r = pool_remove_map(pool, id, generation);
+
+	pool_map_file(id, generation, file, sizeof(file));
+	return r < 0 ? r : create_map(pool, file, id, size, generation);
+}
+
+int pool_create_point(struct pool *pool, uint64_t id, uint64_t size)
+{
+	char file[FILE_NAME_MAX];
+	int r = pool_remove_point(pool, id);
+
+	if (r < 0)
+		return r;
+	point_file(id, file, sizeof(file));
+	r = size > INT64_MAX ? -EFBIG : create_raw(pool, file, size, false);
+	pool_point_map_file(id, file, sizeof(file));
+	if (r == 0)
+		r = create_map(pool, file, id, size, 1);
+	if (r < 0)
+		pool_remove_point(pool, id);
+	return r;
+}
+
+int pool_open_point(struct pool *pool, uint64_t id)
+{
+	char file[FILE_NAME_MAX];
+	int fd;
+
+	point_file(id, file, sizeof(file));
+	fd = openat(pool->dirfd, file, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
 }
 
 int pool_sync(struct pool *pool)
@@ -382,15 +434,15 @@ static int remove_file(struct pool *pool, const char *file)
 	return unlinkat(pool->dirfd, file, 0) < 0 && errno != ENOENT ? -errno : 0;
 }
 
-int pool_remove_map(struct pool *pool, uint64_t id)
+int pool_remove_map(struct pool *pool, uint64_t id, uint64_t generation)
 {
 	char file[FILE_NAME_MAX];
 
-	pool_map_file(id, file, sizeof(file));
+	pool_map_file(id, generation, file, sizeof(file));
 	return remove_file(pool, file);
 }
 
-int pool_remove_image(struct pool *pool, uint64_t id)
+int pool_remove_image(struct pool *pool, uint64_t id, uint64_t generation)
 {
 	char file[FILE_NAME_MAX];
 	int r1, r2;
@@ -398,24 +450,49 @@ int pool_remove_image(struct pool *pool, uint64_t id)
 	/* Without its map the raw file would pass for complete: it goes first. */
 	pool_image_file(id, file, sizeof(file));
 	r1 = remove_file(pool, file);
-	r2 = r1 < 0 ? 0 : pool_remove_map(pool, id);
+	r2 = r1 < 0 ? 0 : pool_remove_map(pool, id, generation);
 	return r1 < 0 ? r1 : r2;
 }
 
-/* The id of "e12.raw" or "e12.map" and nothing else, or 0. */
-static uint64_t id_of_file(const char *file)
+int pool_remove_point(struct pool *pool, uint64_t id)
+{
+	char file[FILE_NAME_MAX];
+	int r;
+
+	point_file(id, file, sizeof(file));
+	r = remove_file(pool, file);
+	pool_point_map_file(id, file, sizeof(file));
+	return r < 0 ? r : remove_file(pool, file);
+}
+
+static bool is_name(const char *file, void (*make)(uint64_t id, char *buf, size_t size),
+		    uint64_t id)
 {
 	char canonical[FILE_NAME_MAX];
-	uint64_t id;
 
-	if (file[0] != 'e' || file[1] < '1' || file[1] > '9')
-		return 0;
-	id = strtoull(file + 1, NULL, 10);
-	pool_image_file(id, canonical, sizeof(canonical));
-	if (strcmp(file, canonical) == 0)
-		return id;
-	pool_map_file(id, canonical, sizeof(canonical));
-	return strcmp(file, canonical) == 0 ? id : 0;
+	make(id, canonical, sizeof(canonical));
+	return !strcmp(file, canonical);
+}
+
+/* "e12.raw", "e12.map", "e12.3.map", "p7.raw", "p7.map" and nothing else. */
+static bool parse_file(const char *file, struct pool_entry *ret)
+{
+	char canonical[FILE_NAME_MAX], *end;
+
+	if ((file[0] != 'e' && file[0] != 'p') || file[1] < '1' || file[1] > '9')
+		return false;
+	*ret = (struct pool_entry){ .is_point = file[0] == 'p' };
+	ret->id = strtoull(file + 1, &end, 10);
+	if (ret->is_point)
+		return is_name(file, point_file, ret->id) ||
+		       is_name(file, pool_point_map_file, ret->id);
+	if (is_name(file, pool_image_file, ret->id))
+		return true;
+	ret->generation = end[0] == '.' && end[1] >= '1' && end[1] <= '9' ?
+				  strtoull(end + 1, NULL, 10) :
+				  1;
+	pool_map_file(ret->id, ret->generation, canonical, sizeof(canonical));
+	return !strcmp(file, canonical);
 }
 
 static DIR *open_listing(struct pool *pool)
@@ -428,7 +505,8 @@ static DIR *open_listing(struct pool *pool)
 	return dir;
 }
 
-int pool_sweep(struct pool *pool, bool (*known)(void *opaque, uint64_t id), void *opaque)
+int pool_sweep(struct pool *pool,
+	       bool (*known)(void *opaque, const struct pool_entry *file), void *opaque)
 {
 	DIR *dir = open_listing(pool);
 	struct dirent *entry;
@@ -437,9 +515,9 @@ int pool_sweep(struct pool *pool, bool (*known)(void *opaque, uint64_t id), void
 	if (!dir)
 		return -errno;
 	while (r == 0 && (errno = 0, entry = readdir(dir))) {
-		uint64_t id = id_of_file(entry->d_name);
+		struct pool_entry file;
 
-		if (id == 0 || known(opaque, id))
+		if (!parse_file(entry->d_name, &file) || known(opaque, &file))
 			continue;
 		r = remove_file(pool, entry->d_name);
 		n++;

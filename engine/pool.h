@@ -8,9 +8,12 @@
  *   lunfs.pool      names the state store that owns the pool (its id, a text);
  *                   held by flock() while a daemon has the pool open
  *   e<ID>.raw       the bytes of element ID, sparse
- *   e<ID>.map       its chunk map (chunkmap.h), while it is not complete
- * ID is the element's id in the state store and never used again, so that a
- * file without a row is left-over and goes at start (pool_sweep).
+ *   e<ID>.map       its chunk map (chunkmap.h), while it is not complete;
+ *   e<ID>.<GEN>.map that of a later generation (a new instant in the same image)
+ *   p<ID>.raw       the store of point ID (chain.h), sparse, and
+ *   p<ID>.map       its chunk map
+ * ID is the element's or the point's id in the state store and never used again, so
+ * that a file without a row is left-over and goes at start (pool_sweep).
  *
  * All functions that touch the disk block: call them from a worker, or before
  * the threads start.
@@ -62,9 +65,19 @@ int pool_sync(struct pool *pool);
  * (O_RDWR, O_DIRECT, …).  A file descriptor, or -errno. */
 int pool_open_image(struct pool *pool, uint64_t id, int flags);
 
-/* "e12.raw": relative to the pool's directory. */
+/* "e12.raw", "e12.map", "e12.3.map": relative to the pool's directory. */
 void pool_image_file(uint64_t id, char *buf, size_t size);
-void pool_map_file(uint64_t id, char *buf, size_t size);
+void pool_map_file(uint64_t id, uint64_t generation, char *buf, size_t size);
+
+/* Makes, in place of one left by a crash, the map of a new generation of an image, and
+ * syncs it.  Follow with pool_sync(). */
+int pool_create_map(struct pool *pool, uint64_t id, uint64_t size, uint64_t generation);
+
+/* Makes p<id>.raw and p<id>.map as pool_create_image() does for an image. */
+int pool_create_point(struct pool *pool, uint64_t id, uint64_t size);
+int pool_open_point(struct pool *pool, uint64_t id); /* a descriptor, or -errno */
+void pool_point_map_file(uint64_t id, char *buf, size_t size);
+int pool_remove_point(struct pool *pool, uint64_t id);
 int pool_dirfd(const struct pool *pool);
 
 /* Does its file system take O_DIRECT?  (Tried once, at the opening.) */
@@ -73,15 +86,23 @@ bool pool_has_direct_io(const struct pool *pool);
 /* Sets mode, owner and group of the raw file (0440, for `backing`). */
 int pool_publish_image(struct pool *pool, uint64_t id, unsigned uid, unsigned gid);
 
-/* Deletes the map of an image that is complete. */
-int pool_remove_map(struct pool *pool, uint64_t id);
+/* Deletes the map of a generation of an image. */
+int pool_remove_map(struct pool *pool, uint64_t id, uint64_t generation);
 
 /* Deletes both files; one that is not there is no error. */
-int pool_remove_image(struct pool *pool, uint64_t id);
+int pool_remove_image(struct pool *pool, uint64_t id, uint64_t generation);
 
-/* Deletes every e<ID>.* for which known(opaque, ID) is false.  Other files are
- * left alone.  The number deleted, or -errno. */
-int pool_sweep(struct pool *pool, bool (*known)(void *opaque, uint64_t id), void *opaque);
+/* A file of a pool, by its name. */
+struct pool_entry {
+	bool is_point; /* else an image's */
+	uint64_t id;
+	uint64_t generation; /* of an image's map; 0 for all else */
+};
+
+/* Deletes every file for which known(opaque, file) is false.  Other files than those
+ * named above are left alone.  The number deleted, or -errno. */
+int pool_sweep(struct pool *pool,
+	       bool (*known)(void *opaque, const struct pool_entry *file), void *opaque);
 
 /* Total and free bytes of the file system (free: what an unprivileged user
  * gets, f_bavail). */

@@ -114,7 +114,7 @@ void pair_free(struct pair *p)
 struct finish_files {
 	struct work work;
 	struct pool *pool;
-	uint64_t id;
+	uint64_t id, generation;
 	unsigned uid, gid;
 };
 
@@ -125,7 +125,7 @@ static void finish_files(struct work *work)
 	int r = pool_publish_image(f->pool, f->id, f->uid, f->gid);
 
 	if (r >= 0)
-		r = pool_remove_map(f->pool, f->id);
+		r = pool_remove_map(f->pool, f->id, f->generation);
 	if (r < 0)
 		log_warn("pool %s: image %" PRIu64 " cannot be published: %s",
 			 pool_name(f->pool), f->id, strerror(-r));
@@ -141,6 +141,7 @@ static void publish(struct engine *e, struct element *target)
 	f->work.fn = finish_files;
 	f->pool = target->pool->pool;
 	f->id = target->obj.id;
+	f->generation = target->generation;
 	f->uid = e->config->daemon.user;
 	f->gid = e->config->daemon.group;
 	workers_submit(e->workers, &f->work);

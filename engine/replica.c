@@ -145,7 +145,7 @@ static void make_files(struct work *work)
 		r = pool_sync(pool);
 	if (r < 0)
 		for (size_t i = 0; i < made; i++)
-			pool_remove_image(pool, call->target_ids[i]);
+			pool_remove_image(pool, call->target_ids[i], 1);
 	call->files_result = r;
 	engine_post(call->engine, &call->files_made);
 }
@@ -153,7 +153,7 @@ static void make_files(struct work *work)
 void replica_undo_files(struct replica_call *call, int r)
 {
 	for (size_t i = 0; i < call->n; i++)
-		pool_remove_image(call->pool->pool, call->target_ids[i]);
+		pool_remove_image(call->pool->pool, call->target_ids[i], 1);
 	delete_rows(call);
 	command_store_failed(&call->outcome, r);
 	give_up(call);

@@ -4,9 +4,10 @@
 
 /*
  * A volume: the bytes of an element that has a device of its own (a LUN, a
- * file).  Between its users (reads of `data`, copiers) and the block device it
- * adds what a device does not do: reads of any alignment, waiting while the
- * device is away, a bound on what one volume has in flight, and deadlines.
+ * file).  Between its users (requests for `data`, copiers) and the block device it
+ * adds what a device does not do: any alignment, waiting while the device is away,
+ * a bound on what one volume has in flight, deadlines, the order of overlapping
+ * changes, copy before write (chain.h), and fences.
  *
  * Thread safe; reference counted.  The device may be taken away and replaced
  * (volume_detach, volume_attach) while requests wait.
@@ -19,6 +20,7 @@
 #include "engine/blockdev.h"
 #include "engine/dataop.h"
 
+struct chain;
 struct volume;
 
 /* Who wants to know that a device has become ready (copiers, images with
@@ -44,17 +46,69 @@ void volume_kick(struct volume *volume);
 
 bool volume_is_ready(struct volume *volume);
 bool volume_get_info(struct volume *volume, struct bd_info *ret_info);
+/* All zero without a device. */
+void volume_get_geometry(struct volume *volume, struct bd_geometry *ret);
+struct chain *volume_chain(struct volume *volume);
+struct dataops *volume_dataops(struct volume *volume);
 
-/* A user's request: any offset and length, timeout_ms until -EIO.
- * Answered through io->done. */
+/* A user's request: any offset and length, timeout_ms until -EIO.  Answered through
+ * io->done. */
 void volume_io(struct volume *volume, struct engine_io *io, unsigned timeout_ms);
+
+/* Each change is durable when it is answered (FUA), for a device that may lose its
+ * cache: `write_cache = through`. */
+void volume_set_write_through(struct volume *volume, bool through);
+
+/* CLOCK_REALTIME ms of the last change that was answered; 0 = none by this
+ * process. */
+uint64_t volume_changed_ms(struct volume *volume);
 
 /* A request straight to the device, for who does his own waiting: -ENOTCONN
  * when there is none or it is not ready.  The done function is req's. */
 void volume_submit(struct volume *volume, struct bd_req *req);
 
+/*
+ * A read of an aligned range of up to 1 MiB, in parts of what the device takes,
+ * several at once.  The first error counts.
+ */
+enum { VOLUME_FETCH_PARTS = 4 };
+struct volume_fetch {
+	/* Set by the caller. */
+	struct volume *volume;
+	uint64_t offset, length; /* bytes */
+	void *buf;
+	void (*done)(struct volume_fetch *fetch, int error); /* as bd_req.done */
+	void *opaque;
+
+	/* Set before done: the part that failed; with -ENODATA its bad range. */
+	uint64_t bad_offset, bad_length;
+
+	/* The volume's. */
+	uint64_t part, next_part; /* the second atomic */
+	unsigned n_pending;	  /* atomic */
+	int error;		  /* atomic */
+	struct bd_req parts[VOLUME_FETCH_PARTS];
+};
+void volume_fetch(struct volume_fetch *fetch);
+
 void volume_listen(struct volume *volume, struct volume_listener *listener);
 /* After it, fn is not called, and not running. */
 void volume_unlisten(struct volume *volume, struct volume_listener *listener);
+
+/*
+ * A fence: no new change is begun, and what has begun ends; then drained() is called
+ * once, by any thread, with no lock held, also from within volume_close_fence().
+ * Several may be closed at once; the volume goes on when all are open.  After
+ * volume_open_fence(), which waits for it and so is not for within drained(), it is
+ * not called any more.
+ */
+struct volume_fence {
+	void (*drained)(struct volume_fence *fence);
+	void *opaque;
+	TAILQ_ENTRY(volume_fence) link;
+	bool told;
+};
+void volume_close_fence(struct volume *volume, struct volume_fence *fence);
+void volume_open_fence(struct volume *volume, struct volume_fence *fence);
 
 #endif

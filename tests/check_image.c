@@ -425,7 +425,7 @@ START_TEST(images_are_dropped_in_mid_copy)
 		for (unsigned i = 0; i < 12; i++) {
 			images[i] = make_image(round * 12 + i + 1, &d);
 			image_start_copy(images[i]);
-			pool_remove_image(pool, round * 12 + i + 1);
+			pool_remove_image(pool, round * 12 + i + 1, 1);
 		}
 		usleep(rnd() % 3000);
 		for (unsigned i = 0; i < 12; i++)

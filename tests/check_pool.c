@@ -166,7 +166,7 @@ START_TEST(an_image_is_sparse_and_has_its_map)
 	ck_assert_int_eq(st.st_size, params.size);
 	ck_assert_int_lt(st.st_blocks, 64);
 	ck_assert_uint_eq(st.st_mode & 0777, 0600);
-	ck_assert_int_eq(chunkmap_open(pool_dirfd(pool), "e12.map", &params, &map), 0);
+	ck_assert_int_eq(chunkmap_open(pool_dirfd(pool), "e12.5.map", &params, &map), 0);
 	chunkmap_close(map);
 	pool_close(pool);
 }
@@ -237,11 +237,11 @@ START_TEST(images_open_and_go)
 		ck_assert_int_ge(fd, 0);
 		close(fd);
 	}
-	ck_assert_int_eq(pool_remove_map(pool, 4), 0);
-	ck_assert_int_eq(pool_remove_map(pool, 4), 0);
+	ck_assert_int_eq(pool_remove_map(pool, 4, 1), 0);
+	ck_assert_int_eq(pool_remove_map(pool, 4, 1), 0);
 	ck_assert(!stat_of(pool, "e4.map", &st));
-	ck_assert_int_eq(pool_remove_image(pool, 4), 0);
-	ck_assert_int_eq(pool_remove_image(pool, 4), 0);
+	ck_assert_int_eq(pool_remove_image(pool, 4, 1), 0);
+	ck_assert_int_eq(pool_remove_image(pool, 4, 1), 0);
 	ck_assert(!stat_of(pool, "e4.raw", &st));
 	pool_close(pool);
 }
@@ -287,15 +287,24 @@ START_TEST(a_published_image_is_read_only_but_for_lunfs)
 }
 END_TEST
 
-static bool is_known(void *opaque, uint64_t id)
+static bool is_known(void *opaque, const struct pool_entry *file)
 {
-	return id == 10 || id == UINT64_MAX;
+	(void)opaque;
+	if (file->is_point)
+		return file->id == 7;
+	return (file->id == 10 || file->id == UINT64_MAX) && file->generation <= 3;
 }
 
 START_TEST(a_sweep_removes_what_no_row_names_and_nothing_else)
 {
 	static const char *const kept[] = { "e10.raw",
 					    "e10.map",
+					    "e10.3.map",
+					    "e10.04.map",
+					    "e10.5.raw",
+					    "p7.raw",
+					    "p7.map",
+					    "p08.raw",
 					    "e18446744073709551615.raw",
 					    "e011.raw",
 					    "e11.raw.bak",
@@ -304,7 +313,9 @@ START_TEST(a_sweep_removes_what_no_row_names_and_nothing_else)
 					    "x11.raw",
 					    "e11",
 					    "e99999999999999999999.raw" };
-	static const char *const swept[] = { "e11.raw", "e11.map", "e1.raw", "e100.map" };
+	static const char *const swept[] = { "e11.raw",  "e11.map",	"e1.raw",
+					     "e100.map", "e10.4.map",	"e11.3.map",
+					     "p10.raw",	 "p77.map" };
 	struct pool *pool = open_pool();
 	struct stat st;
 	size_t i;
@@ -313,7 +324,7 @@ START_TEST(a_sweep_removes_what_no_row_names_and_nothing_else)
 		touch(pool, kept[i]);
 	for (i = 0; i < sizeof(swept) / sizeof(swept[0]); i++)
 		touch(pool, swept[i]);
-	ck_assert_int_eq(pool_sweep(pool, is_known, NULL), 4);
+	ck_assert_int_eq(pool_sweep(pool, is_known, NULL), 8);
 	for (i = 0; i < sizeof(kept) / sizeof(kept[0]); i++)
 		ck_assert(stat_of(pool, kept[i], &st));
 	for (i = 0; i < sizeof(swept) / sizeof(swept[0]); i++)
