@@ -5,7 +5,7 @@
 /*
  * elements/<E>/data and images/<name>: the bytes of an element as a regular
  * file.  What is at hand is answered by the FUSE thread, all else by whichever
- * thread the engine finishes the read in.
+ * thread the engine finishes the request in.
  */
 
 #include <fuse_lowlevel.h>
@@ -18,11 +18,19 @@ void data_open(struct fs *fs, fuse_req_t req, const struct node *node,
 	       struct fuse_file_info *fi);
 void data_read(struct fs *fs, fuse_req_t req, size_t size, off_t offset,
 	       struct fuse_file_info *fi);
+/* buf is free again on return. */
+void data_write(struct fs *fs, fuse_req_t req, const char *buf, size_t size, off_t offset,
+		struct fuse_file_info *fi);
+void data_fsync(struct fs *fs, fuse_req_t req, struct fuse_file_info *fi);
+/* mode: FALLOC_FL_… of fallocate(2). */
+void data_fallocate(struct fs *fs, fuse_req_t req, const struct node *node, int mode,
+		    off_t offset, off_t length, struct fuse_file_info *fi);
 void data_seek(struct fs *fs, fuse_req_t req, off_t offset, int whence,
 	       struct fuse_file_info *fi);
 void data_release(struct fs *fs, fuse_req_t req, struct fuse_file_info *fi);
 
-/* truncate(2) to a size: to the present one it does nothing.  0 or -errno. */
+/* truncate(2), and O_TRUNC: to 0 and to the present size (0 as long as there is
+ * none) it does nothing, else it is EINVAL.  0 or -errno. */
 int data_truncate(const struct stat *st, off_t size);
 
 /* The open files.  free closes those that are left, with no request under way

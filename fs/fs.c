@@ -39,6 +39,8 @@ enum {
 	JOIN_TIMEOUT_S = 5,
 };
 
+_Static_assert(MAX_WRITE <= (int)ENGINE_IO_MAX, "one request is one of the engine's");
+
 /* ---- life -------------------------------------------------------------------- */
 
 int fs_new(struct engine *engine, const struct config *config, const char *mountpoint,
@@ -61,8 +63,8 @@ int fs_new(struct engine *engine, const struct config *config, const char *mount
 	fs->waits = wait_new();
 	fs->inval = inval_new(fs);
 	fs->watch = watch_new(fs);
-	if (!fs->mountpoint || !fs->content || !fs->ctl || !fs->data_files || !fs->waits ||
-	    !fs->inval || !fs->watch)
+	if (!fs->mountpoint || !fs->content || !fs->ctl || !fs->data_files ||
+	    !fs->waits || !fs->inval || !fs->watch)
 		r = -ENOMEM;
 	if (!r)
 		r = touch_new(fs, &fs->touch);
@@ -243,7 +245,7 @@ static void on_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 		reply_attr(req, &node);
 }
 
-/* A size: of data to what it is, of a control file to 0, and nothing happens. */
+/* A size: of data to 0 or what it is, of a control file to 0, and nothing happens. */
 static int check_size(fuse_req_t req, const struct node *node, const struct stat *st,
 		      off_t size, bool is_open)
 {
@@ -378,13 +380,16 @@ static void on_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t siz
 {
 	struct node node;
 
-	(void)offset;
 	if (!get_node(req, ino, &node))
 		return;
-	if (node_type(&node) == NODE_TYPE_CTL)
-		ctl_write(fs_of(req), req, buf, size, fi);
-	else
+	switch (node_type(&node)) {
+	case NODE_TYPE_CTL:
+		return ctl_write(fs_of(req), req, buf, size, fi);
+	case NODE_TYPE_DATA:
+		return data_write(fs_of(req), req, buf, size, offset, fi);
+	default:
 		fuse_reply_err(req, EROFS);
+	}
 }
 
 static void on_poll(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi,
@@ -441,14 +446,32 @@ static void on_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence,
 		seek_in_text(req, &node, offset, whence);
 }
 
-/* Nothing is kept back: a write has taken effect when it was answered. */
+/* A write to a control file has taken effect, durably, when it was answered. */
 static void on_fsync(fuse_req_t req, fuse_ino_t ino, int datasync,
 		     struct fuse_file_info *fi)
 {
-	(void)ino;
+	struct node node;
+
 	(void)datasync;
-	(void)fi;
-	fuse_reply_err(req, 0);
+	if (!get_node(req, ino, &node))
+		return;
+	if (node_type(&node) == NODE_TYPE_DATA)
+		data_fsync(fs_of(req), req, fi);
+	else
+		fuse_reply_err(req, 0);
+}
+
+static void on_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset,
+			 off_t length, struct fuse_file_info *fi)
+{
+	struct node node;
+
+	if (!get_node(req, ino, &node))
+		return;
+	if (node_type(&node) == NODE_TYPE_DATA)
+		data_fallocate(fs_of(req), req, &node, mode, offset, length, fi);
+	else
+		fuse_reply_err(req, EOPNOTSUPP);
 }
 
 static void on_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -601,6 +624,7 @@ const struct fuse_lowlevel_ops fs_ops = {
 	.poll = on_poll,
 	.lseek = on_lseek,
 	.fsync = on_fsync,
+	.fallocate = on_fallocate,
 	.release = on_release,
 	.opendir = on_opendir,
 	.readdir = on_readdir,

@@ -12,6 +12,7 @@ need_cmd python3 dash setpriv
 
 fill_random "$T/db0" 3M 1
 fill_random "$T/log0" 1M 2
+fill_random "$T/others0" 1M 3
 chmod 755 "$T" # for another user's look at the mount
 daemon_conf="allow_other = yes"
 write_conf <<-END
@@ -22,6 +23,10 @@ write_conf <<-END
 	[element log0]
 	url = file://$T/log0
 	access = exclusive
+
+	[element others0]
+	url = file://$T/others0
+	access = shared
 END
 start_lunfs
 cd "$MNT"
@@ -258,9 +263,9 @@ for cmd in "dd of=$G/Persistent status=none" "mkdir groups/n" "rmdir $G" "trunca
 done
 must_fail nobody touch -d 2001-01-01 $G/Persistent
 in_group cat elements/db0/data | cmp - "$T/db0"
-must_fail in_group sh -c ": >> elements/db0/data"
+must_fail in_group sh -c ": >> elements/others0/data"
 assert_match "Read-only file system" "$OUTPUT"
-must_fail nobody sh -c ": >> elements/db0/data"
+must_fail nobody sh -c ": >> elements/others0/data"
 assert_match "Permission denied" "$OUTPUT" "EACCES comes before EROFS"
 nobody test -r README && ! nobody test -w $G/spec && ! nobody test -r elements/db0/data ||
 	fail "access(2) says otherwise than open(2)"
@@ -299,18 +304,12 @@ assert os.lseek(fd, 0, os.SEEK_DATA) == 0
 assert os.lseek(fd, 0, os.SEEK_HOLE) <= size
 assert os.lseek(fd, 0, os.SEEK_END) == size
 os.close(fd)
-try:
-    os.open(path, os.O_RDWR)
-except OSError as e:
-    assert e.errno == errno.EROFS, e
-else:
-    raise AssertionError("opened for writing")
 os.truncate(path, size)
 for other in size + 1, 512:
     try:
         os.truncate(path, other)
     except OSError as e:
-        assert e.errno in (errno.EROFS, errno.EINVAL), e
+        assert e.errno == errno.EINVAL, e
     else:
         raise AssertionError("truncated")
 fd = os.open(path, os.O_RDONLY | os.O_DIRECT)
@@ -318,7 +317,7 @@ buffer = mmap.mmap(-1, 1 << 20)
 assert os.preadv(fd, [buffer], 1 << 20) == 1 << 20
 assert buffer[:] == wanted[1 << 20:2 << 20]
 END
-note "data and images: the right bytes, read-only, one inode"
+note "data and images: the right bytes, one inode"
 
 # ---- walks over the whole tree ----
 
