@@ -54,7 +54,7 @@ enum kind {
 #define PARAMETERS(X)                                                                  \
 	X(RelationshipName, .kind = KIND_NAME, FIELD(relationship_name))               \
 	X(SyncType, .kind = KIND_ENUM, FIELD(sync_type), .map = &cim_sync_type,        \
-	  .valid = SYNC_TYPES, .built = BIT(CIM_SYNC_CLONE))                           \
+	  .valid = SYNC_TYPES, .built = BIT(CIM_SYNC_SNAPSHOT) | BIT(CIM_SYNC_CLONE))                           \
 	X(Mode, .kind = KIND_ENUM, FIELD(mode), .map = &cim_mode, .valid = MODES,      \
 	  .built = MODES & ~BIT(CIM_MODE_ADAPTIVE))                                    \
 	X(SourceGroup, .kind = KIND_NAME, FIELD(source_group))                         \

@@ -140,6 +140,11 @@ void point_ref(struct point *p)
 	__atomic_add_fetch(&p->refs, 1, __ATOMIC_RELAXED);
 }
 
+void point_set_sequence(struct point *p, uint64_t sequence)
+{
+	p->params.sequence = sequence;
+}
+
 /* By a worker: it may take the volume with it. */
 static void destroy(struct work *work)
 {

@@ -65,6 +65,7 @@ int point_open(struct volume *volume, const struct point_params *params,
 	       struct point **ret_point);
 void point_ref(struct point *point);
 void point_unref(struct point *point); /* takes NULL; the last one closes the files */
+void point_set_sequence(struct point *point, uint64_t sequence); /* before it is armed */
 
 /*
  * Puts the point into the chain, in the order of sequences: from here on changes of

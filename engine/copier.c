@@ -18,22 +18,24 @@
  * durable and the owner is told.
  *
  * A thin source is asked which extents are mapped, up to ASK_BYTES ahead; what
- * is unmapped reads as zeros for certain, and is set in the map without being
- * read.
+ * is unmapped reads as zeros for certain.  The answer speaks of the volume at a time
+ * after the point.  A chunk that is in no store of the chain when the answer is used
+ * was not changed from the point to then, so that its part of the answer is true of
+ * the point, and it is set in the map without being read.
  */
 
-#include "engine/image_int.h"
-
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "conf/cleanup.h"
 #include "conf/timefmt.h"
+#include "engine/image_int.h"
 
 enum {
-	COPIER_WINDOW = 12, /* fills under way */
-	COPIER_READS = 4,   /* of them at the source: more only queue there */
+	COPIER_WINDOW = 12,	 /* fills under way */
+	COPIER_READS = 4,	 /* of them at the source: more only queue there */
 	MAP_PAGE_CHUNKS = 32768, /* chunks that one page of the map speaks of */
 };
 /* Unmapped runs shorter than this are read with what lies around them. */
@@ -44,8 +46,10 @@ enum { SKIP_MIN = 256 << 10 };
 enum next {
 	NEXT_NOTHING, /* wait for something to happen */
 	NEXT_ON,      /* the cursor has moved: look again */
-	NEXT_FILL,
+	NEXT_READ,    /* the chunks under the cursor */
+	NEXT_FILL,    /* which is made */
 	NEXT_LOAD,
+	NEXT_LOAD_POINT,
 	NEXT_ASK,
 	NEXT_BUFFER,
 	NEXT_FINISH,
@@ -53,8 +57,8 @@ enum next {
 
 static void bufs_came(struct bufpool_waiter *waiter)
 {
-	struct image *img = (struct image *)((char *)waiter -
-					     offsetof(struct image, copier.bufs));
+	struct image *img =
+		(struct image *)((char *)waiter - offsetof(struct image, copier.bufs));
 
 	if (!image_try_ref(img))
 		return;
@@ -116,7 +120,8 @@ static uint64_t mapped_run(struct image *img, uint64_t max)
 {
 	struct copier *c = &img->copier;
 	uint64_t offset = c->cursor * img->chunk_size;
-	const struct bd_extent *e = extent_at(c, offset), *end = c->extents + c->n_extents;
+	const struct bd_extent *e = extent_at(c, offset),
+			       *end = c->extents + c->n_extents;
 	uint64_t n;
 
 	for (; e && e < end && e->offset < offset + max * img->chunk_size; e++) {
@@ -149,7 +154,7 @@ static void asked(struct bd_req *req, int error)
 	image_unref(img);
 }
 
-static void ask(struct image *img, struct volume *source)
+static void ask(struct image *img, struct volume *volume)
 {
 	struct copier *c = &img->copier;
 	uint64_t offset = c->cursor * img->chunk_size;
@@ -164,7 +169,7 @@ static void ask(struct image *img, struct volume *source)
 		.done = asked,
 		.opaque = img,
 	};
-	volume_submit(source, &c->ask);
+	volume_submit(volume, &c->ask);
 }
 
 /* Whether the source has to be asked for extents before the cursor goes on. */
@@ -176,7 +181,8 @@ static bool must_ask(struct image *img)
 	if (c->no_extents)
 		return false;
 	if (!c->extents) {
-		c->no_extents = !volume_get_info(img->source, &info) || !info.thin;
+		c->no_extents =
+			!volume_get_info(point_volume(img->source), &info) || !info.thin;
 		if (c->no_extents)
 			return false;
 		c->extents = calloc(BD_MAX_EXTENTS, sizeof(*c->extents));
@@ -189,7 +195,7 @@ static bool must_ask(struct image *img)
 }
 
 /* The unmapped chunks under the cursor are there without being read. */
-static enum next skip_unmapped(struct image *img, uint64_t n)
+static enum next set_unmapped(struct image *img, uint64_t n)
 {
 	struct copier *c = &img->copier;
 	int r = chunkmap_set(img->map, c->cursor, n);
@@ -206,11 +212,65 @@ static enum next skip_unmapped(struct image *img, uint64_t n)
 	return NEXT_ON;
 }
 
+static struct fill *new_fill(struct image *img, uint64_t n)
+{
+	struct fill *f = fill_new_locked(img, img->copier.cursor, n, FILL_FOR_COPIER);
+
+	if (f)
+		img->copier.cursor += n;
+	return f;
+}
+
+/* The same in a file that may have something there. */
+static enum next zero_unmapped(struct image *img, uint64_t n, struct fill **ret_fill)
+{
+	*ret_fill = new_fill(img, n);
+	if (!*ret_fill)
+		return NEXT_NOTHING;
+	(*ret_fill)->zero = true;
+	return NEXT_FILL;
+}
+
+/* The unmapped chunks that the chain's stores hold have to be read: *n of them, then
+ * NEXT_READ. */
+static enum next skip_unmapped(struct image *img, uint64_t skip, uint64_t *n,
+			       struct fill **ret_fill)
+{
+	bool preserved;
+	int64_t run = point_run(img->source, img->copier.cursor, skip, &preserved);
+
+	if (run < 0)
+		return NEXT_LOAD_POINT;
+	*n = (uint64_t)run;
+	if (preserved)
+		return NEXT_READ;
+	if (__atomic_load_n(&img->clean, __ATOMIC_RELAXED))
+		return set_unmapped(img, *n);
+	return zero_unmapped(img, *n, ret_fill);
+}
+
+/* A fill of the chunks under the cursor, at most n, with its buffer. */
+static enum next read_run(struct image *img, uint64_t n, struct fill **ret_fill)
+{
+	struct fill *f;
+
+	if (n > FILL_BYTES / img->chunk_size)
+		n = FILL_BYTES / img->chunk_size;
+	f = *ret_fill = new_fill(img, n);
+	if (!f)
+		return NEXT_NOTHING;
+	f->buf = bufpool_get(img->all->bufs, BUFPOOL_COPY, f->length);
+	if (f->buf)
+		return NEXT_FILL;
+	img->copier.no_buffer = true;
+	return NEXT_BUFFER;
+}
+
 static enum next at_the_end(struct image *img)
 {
 	struct copier *c = &img->copier;
 
-	if (!TAILQ_EMPTY(&img->fills))
+	if (!TAILQ_EMPTY(&img->fillers))
 		return NEXT_NOTHING;
 	if (!image_is_complete(img)) {
 		c->cursor = 0;
@@ -220,21 +280,50 @@ static enum next at_the_end(struct image *img)
 	return NEXT_FINISH;
 }
 
-/* Looks at the cursor; image->lock is held.  NEXT_FILL: *ret_fill is made. */
+static bool is_idle(const struct image *img)
+{
+	const struct copier *c = &img->copier;
+
+	return !c->running || c->finishing || c->loading || c->asking || c->no_buffer ||
+	       c->lost || !img->source;
+}
+
+/* The absent chunks under the cursor, which nobody fills. */
+static enum next look_at_absent(struct image *img, uint64_t run, struct fill **ret_fill)
+{
+	struct copier *c = &img->copier;
+	uint64_t skip;
+	enum next next;
+
+	if (must_ask(img)) {
+		c->asking = true;
+		return NEXT_ASK;
+	}
+	skip = unmapped_run(img, run);
+	if (skip) {
+		next = skip_unmapped(img, skip, &run, ret_fill);
+		return next == NEXT_READ ? read_run(img, run, ret_fill) : next;
+	}
+	if (run > FILL_BYTES / img->chunk_size)
+		run = FILL_BYTES / img->chunk_size;
+	return read_run(img, mapped_run(img, run), ret_fill);
+}
+
+/* Looks at the cursor; image->lock is held.  NEXT_FILL, NEXT_BUFFER: *ret_fill is
+ * made. */
 static enum next look_locked(struct image *img, struct fill **ret_fill)
 {
 	struct copier *c = &img->copier;
-	uint64_t n_chunks = chunkmap_n_chunks(img->map), free_run, skip;
+	uint64_t n_chunks = chunkmap_n_chunks(img->map), free_run;
 	bool set;
 	int64_t run;
 
-	if (!c->running || c->finishing || c->loading || c->asking || c->no_buffer ||
-	    c->lost || !img->source)
+	if (is_idle(img))
 		return NEXT_NOTHING;
 	if (c->cursor >= n_chunks)
 		return at_the_end(img);
 	if (c->n_fills >= COPIER_WINDOW || c->n_reading >= COPIER_READS ||
-	    !volume_is_ready(img->source))
+	    !volume_is_ready(point_volume(img->source)))
 		return NEXT_NOTHING;
 	run = chunkmap_run(img->map, c->cursor, n_chunks - c->cursor, &set);
 	if (run < 0)
@@ -243,48 +332,29 @@ static enum next look_locked(struct image *img, struct fill **ret_fill)
 		c->cursor += (uint64_t)run;
 		return NEXT_ON;
 	}
-	free_run = fill_free_run_locked(img, c->cursor, (uint64_t)run);
-	if (!free_run) {
-		c->cursor++;
-		return NEXT_ON;
-	}
-	if (must_ask(img)) {
-		c->asking = true;
-		return NEXT_ASK;
-	}
-	skip = unmapped_run(img, free_run);
-	if (skip)
-		return skip_unmapped(img, skip);
-	if (free_run > FILL_BYTES / img->chunk_size)
-		free_run = FILL_BYTES / img->chunk_size;
-	free_run = mapped_run(img, free_run);
-	*ret_fill = fill_new_locked(img, c->cursor, free_run, false);
-	if (!*ret_fill)
-		return NEXT_NOTHING;
-	(*ret_fill)->buf = bufpool_get(img->all->bufs, BUFPOOL_COPY,
-				       fill_bytes(*ret_fill));
-	c->cursor += free_run;
-	if ((*ret_fill)->buf)
-		return NEXT_FILL;
-	c->no_buffer = true;
-	return NEXT_BUFFER;
+	free_run = filler_free_run_locked(img, c->cursor, (uint64_t)run);
+	if (free_run)
+		return look_at_absent(img, free_run, ret_fill);
+	c->cursor++;
+	return NEXT_ON;
 }
 
-static void load_work(struct work *work)
+/* Where the cursor stands, and its way to the end of the page of the map. */
+static void cursor_page(struct image *img, uint64_t *ret_chunk, uint64_t *ret_n)
 {
-	struct image *img = (struct image *)((char *)work -
-					     offsetof(struct image, copier.load));
-	struct copier *c = &img->copier;
-	uint64_t cursor, n;
-	int r;
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&img->lock);
+	uint64_t cursor = img->copier.cursor;
+	uint64_t left = chunkmap_n_chunks(img->map) - cursor;
+	uint64_t n = MAP_PAGE_CHUNKS - cursor % MAP_PAGE_CHUNKS;
 
+	*ret_chunk = cursor;
+	*ret_n = n < left ? n : left;
+}
+
+static void loaded(struct image *img, int r)
+{
 	pthread_mutex_lock(&img->lock);
-	cursor = c->cursor;
-	n = chunkmap_n_chunks(img->map) - cursor;
-	pthread_mutex_unlock(&img->lock);
-	r = chunkmap_load(img->map, cursor, n < MAP_PAGE_CHUNKS ? n : MAP_PAGE_CHUNKS);
-	pthread_mutex_lock(&img->lock);
-	c->loading = false;
+	img->copier.loading = false;
 	pthread_mutex_unlock(&img->lock);
 	if (r < 0)
 		image_report_broken(img, r, "pool %s: cannot read the chunk map: %s",
@@ -293,10 +363,40 @@ static void load_work(struct work *work)
 	image_unref(img);
 }
 
+static void load_work(struct work *work)
+{
+	struct image *img =
+		(struct image *)((char *)work - offsetof(struct image, copier.load));
+	uint64_t chunk, n;
+
+	cursor_page(img, &chunk, &n);
+	loaded(img, chunkmap_load(img->map, chunk, n));
+}
+
+static void load_point_work(struct work *work)
+{
+	struct image *img =
+		(struct image *)((char *)work - offsetof(struct image, copier.load));
+	struct point *source;
+	uint64_t chunk, n;
+	int r = 0;
+
+	cursor_page(img, &chunk, &n);
+	pthread_mutex_lock(&img->lock);
+	source = img->source;
+	if (source)
+		point_ref(source);
+	pthread_mutex_unlock(&img->lock);
+	if (source)
+		r = point_load(source, chunk, n);
+	point_unref(source);
+	loaded(img, r);
+}
+
 static void finish_work(struct work *work)
 {
-	struct image *img = (struct image *)((char *)work -
-					     offsetof(struct image, copier.finish));
+	struct image *img =
+		(struct image *)((char *)work - offsetof(struct image, copier.finish));
 	int r = image_checkpoint(img);
 
 	image_refresh_allocated(img);
@@ -320,46 +420,56 @@ static void to_worker(struct image *img, struct work *work, void (*fn)(struct wo
 	workers_submit(img->all->workers, work);
 }
 
+/* Looks; of NEXT_ASK with a reference on the source's volume. */
+static enum next look(struct image *img, struct fill **ret_fill,
+		      struct volume **ret_volume)
+{
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&img->lock);
+	enum next next;
+
+	do
+		next = look_locked(img, ret_fill);
+	while (next == NEXT_ON);
+	if (next == NEXT_LOAD || next == NEXT_LOAD_POINT)
+		img->copier.loading = true;
+	if (next == NEXT_ASK) {
+		*ret_volume = point_volume(img->source);
+		volume_ref(*ret_volume);
+	}
+	return next;
+}
+
 /* One thing that can be done now; false when there is none. */
 static bool step_once(struct image *img)
 {
 	struct copier *c = &img->copier;
-	struct volume *source = NULL;
+	struct volume *volume = NULL;
 	struct fill *f = NULL;
-	enum next next;
 
-	pthread_mutex_lock(&img->lock);
-	do
-		next = look_locked(img, &f);
-	while (next == NEXT_ON);
-	if (next == NEXT_LOAD)
-		c->loading = true;
-	if (next == NEXT_ASK) {
-		source = img->source;
-		volume_ref(source);
-	}
-	pthread_mutex_unlock(&img->lock);
-
-	switch (next) {
+	switch (look(img, &f, &volume)) {
 	case NEXT_FILL:
 		fill_start(f);
 		return true;
 	case NEXT_LOAD:
 		to_worker(img, &c->load, load_work);
-		return false;
+		break;
+	case NEXT_LOAD_POINT:
+		to_worker(img, &c->load, load_point_work);
+		break;
 	case NEXT_ASK:
-		ask(img, source);
-		volume_unref(source);
-		return false;
+		ask(img, volume);
+		volume_unref(volume);
+		break;
 	case NEXT_BUFFER:
 		fill_abandon(f);
 		bufpool_wait(img->all->bufs, &c->bufs);
-		return false;
+		break;
 	case NEXT_FINISH:
 		to_worker(img, &c->finish, finish_work);
-		return false;
+		break;
 	case NEXT_NOTHING:
 	case NEXT_ON:
+	case NEXT_READ:
 		break;
 	}
 	return false;

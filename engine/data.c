@@ -11,7 +11,7 @@
 #include "conf/cleanup.h"
 
 /* A reference to the image of an element, whose files are opened if it is complete
- * and nobody had it open; NULL: it has none. */
+ * and nobody had it open; NULL: it has none, or its bytes are a volume's. */
 static int get_image(struct engine *e, uint64_t id, struct image **ret_image)
 {
 	struct image_params params;
@@ -20,20 +20,31 @@ static int get_image(struct engine *e, uint64_t id, struct image **ret_image)
 
 	engine_lock(e);
 	el = object_by_id(e, ENGINE_ELEMENT, id);
-	if (!el || el->image || !el->complete || !el->pool || !e->workers) {
+	if (!el || el->image || el->volume || !el->complete || !el->pool || !e->workers) {
 		*ret_image = el ? el->image : NULL;
 		if (*ret_image)
 			image_ref(*ret_image);
 		engine_unlock(e);
 		return 0;
 	}
-	params = (struct image_params){ .id = id,
-					.size = el->size,
-					.generation = el->generation,
-					.complete = true };
+	element_image_params(el, &params);
 	pool = el->pool->pool;
 	engine_unlock(e);
 	return image_open(&e->dataops, pool, &params, ret_image);
+}
+
+/* Others write a shared element unseen, and see nothing of our caches. */
+static bool is_writable(const struct element *el)
+{
+	return el->exclusive || el->origin == STORE_ORIGIN_REPLICA;
+}
+
+/* The complete image was opened: it becomes the element's. */
+static void adopt_image_locked(struct element *el, struct image **image)
+{
+	el->image = move_ptr(*image);
+	if (el->target_of)
+		pair_watch_complete(el->target_of, el->image);
 }
 
 /* Fills a handle; the lock is held.  *image: of get_image(), which by now may have
@@ -45,17 +56,22 @@ static int connect_locked(struct engine *e, uint64_t element, struct image **ima
 
 	if (!el)
 		return -ENOENT;
-	if (!el->image && el->complete)
-		el->image = move_ptr(*image);
-	if (!el->image && !el->volume)
+	if (h->write && !is_writable(el))
+		return -EROFS;
+	/* A complete image that others have as their source is changed through the
+	 * volume that they see. */
+	if (!el->image && !el->volume && el->complete)
+		adopt_image_locked(el, image);
+	if (!el->image && !el->volume && el->origin != STORE_ORIGIN_REPLICA)
 		return -EIO;
 	h->engine = e;
 	h->element = el;
 	h->io_timeout_ms = el->io_timeout_ms;
+	/* An image without an instant has neither: EIO, until it has one. */
 	if (el->image) {
 		h->image = el->image;
 		image_ref(h->image);
-	} else {
+	} else if (el->volume) {
 		h->volume = el->volume;
 		volume_ref(h->volume);
 	}
@@ -68,16 +84,15 @@ static int connect_locked(struct engine *e, uint64_t element, struct image **ima
 int engine_data_open(struct engine *e, uint64_t element, bool write, pid_t pid,
 		     struct engine_handle **ret_handle)
 {
-	struct engine_handle *h;
+	struct engine_handle *h = calloc(1, sizeof(*h));
 	struct image *image;
 	int r;
 
-	if (write)
-		return -EROFS;
-	h = calloc(1, sizeof(*h));
 	if (!h)
 		return -ENOMEM;
 	h->pid = pid;
+	h->write = write;
+	pthread_mutex_init(&h->lock, NULL);
 	r = get_image(e, element, &image);
 	if (r >= 0) {
 		engine_lock(e);
@@ -86,6 +101,7 @@ int engine_data_open(struct engine *e, uint64_t element, bool write, pid_t pid,
 		image_unref(image);
 	}
 	if (r < 0) {
+		pthread_mutex_destroy(&h->lock);
 		free(h);
 		return r;
 	}
@@ -106,6 +122,7 @@ void engine_data_close(struct engine_handle *h)
 		e->n_handles--;
 		if (!--el->n_handles && el->complete && el->image) {
 			el->allocated = image_allocated(el->image);
+			element_note_changed(el);
 			idle = move_ptr(el->image);
 		}
 	}
@@ -113,7 +130,22 @@ void engine_data_close(struct engine_handle *h)
 	image_unref(idle);
 	image_unref(h->image);
 	volume_unref(h->volume);
+	pthread_mutex_destroy(&h->lock);
 	free(h);
+}
+
+void element_switch_handles(struct element *el)
+{
+	struct engine_handle *h;
+
+	TAILQ_FOREACH(h, &el->handles, link) {
+		ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&h->lock);
+
+		image_unref(h->image);
+		h->image = el->image;
+		if (h->image)
+			image_ref(h->image);
+	}
 }
 
 struct open_list {
@@ -144,18 +176,51 @@ unsigned engine_open_handles(struct engine *e, struct strbuf *b)
 	return list.n;
 }
 
+/* What a handle's requests go to, with a reference. */
+static void get_target(struct engine_handle *h, struct image **ret_image,
+		       struct volume **ret_volume)
+{
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&h->lock);
+
+	*ret_image = h->image;
+	*ret_volume = h->image ? NULL : h->volume;
+	if (*ret_image)
+		image_ref(*ret_image);
+	if (*ret_volume)
+		volume_ref(*ret_volume);
+}
+
 ssize_t engine_data_try_read(struct engine_handle *h, void *buf, size_t len,
 			     uint64_t offset)
 {
-	return h->image ? image_try_read(h->image, buf, len, offset) : -EAGAIN;
+	struct volume *volume;
+	struct image *image;
+	ssize_t n = -EAGAIN;
+
+	get_target(h, &image, &volume);
+	if (image)
+		n = image_try_read(image, buf, len, offset);
+	image_unref(image);
+	volume_unref(volume);
+	return n;
 }
 
 void engine_data_submit(struct engine_io *io)
 {
 	struct engine_handle *h = io->handle;
+	bool change = io->op == ENGINE_IO_WRITE || io->op == ENGINE_IO_ZERO;
+	struct volume *volume;
+	struct image *image;
 
-	if (h->image)
-		image_io(h->image, io, h->io_timeout_ms);
+	get_target(h, &image, &volume);
+	if (change && !h->write)
+		io->done(io, -EROFS, NULL, 0);
+	else if (image)
+		image_io(image, io, h->io_timeout_ms);
+	else if (volume)
+		volume_io(volume, io, h->io_timeout_ms);
 	else
-		volume_io(h->volume, io, h->io_timeout_ms);
+		io->done(io, -EIO, NULL, 0);
+	image_unref(image);
+	volume_unref(volume);
 }

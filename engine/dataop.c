@@ -212,6 +212,13 @@ void dataops_stop(struct dataops *all)
 	answer_late(all, -ENOTCONN);
 }
 
+bool dataops_are_stopping(struct dataops *all)
+{
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&all->lock);
+
+	return all->stopping;
+}
+
 void dataops_done(struct dataops *all)
 {
 	loop_post(all->loop, &all->disarm);

@@ -104,6 +104,7 @@ int dataops_init(struct dataops *all, struct bufpool *bufs, struct workers *work
 		 struct loop *loop);
 /* Answers everything with -ENOTCONN, now and from now on. */
 void dataops_stop(struct dataops *all);
+bool dataops_are_stopping(struct dataops *all);
 /* After dataops_stop(), while the loop still runs; waits until it has let go. */
 void dataops_done(struct dataops *all);
 

@@ -6,7 +6,7 @@
  * objects, then told.
  */
 
-#include "engine/model.h"
+#include "engine/instant.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -29,6 +29,22 @@ static const struct {
 	{ CIM_COPY_INITIALIZED, CIM_COPY_BROKEN, "a member that broke" },
 	{ CIM_COPY_INACTIVE, CIM_COPY_BROKEN, "a member that broke" },
 	{ CIM_COPY_PREPARED, CIM_COPY_BROKEN, "a member that broke" },
+	{ CIM_COPY_INITIALIZED, CIM_COPY_SYNCHRONIZED, "Activate of a Snapshot" },
+	{ CIM_COPY_INACTIVE, CIM_COPY_SYNCHRONIZED, "Activate of a Snapshot" },
+	{ CIM_COPY_PREPARED, CIM_COPY_SYNCHRONIZED, "Activate of a Snapshot" },
+	{ CIM_COPY_UNSYNCHRONIZED, CIM_COPY_INACTIVE, "Deactivate" },
+	{ CIM_COPY_SUSPENDED, CIM_COPY_INACTIVE, "Deactivate" },
+	{ CIM_COPY_SYNCHRONIZED, CIM_COPY_INACTIVE, "Deactivate" },
+	{ CIM_COPY_SKEWED, CIM_COPY_INACTIVE, "Deactivate" },
+	{ CIM_COPY_SUSPENDED, CIM_COPY_UNSYNCHRONIZED, "ResyncReplica" },
+	{ CIM_COPY_SYNCHRONIZED, CIM_COPY_UNSYNCHRONIZED, "ResyncReplica of a Clone" },
+	{ CIM_COPY_SKEWED, CIM_COPY_UNSYNCHRONIZED, "ResyncReplica of a Clone" },
+	{ CIM_COPY_BROKEN, CIM_COPY_UNSYNCHRONIZED, "ResyncReplica of a Clone" },
+	{ CIM_COPY_ABORTED, CIM_COPY_UNSYNCHRONIZED, "ResyncReplica of a Clone" },
+	{ CIM_COPY_SKEWED, CIM_COPY_SYNCHRONIZED, "ResyncReplica of a Snapshot" },
+	{ CIM_COPY_BROKEN, CIM_COPY_SYNCHRONIZED, "ResyncReplica of a Snapshot" },
+	{ CIM_COPY_SYNCHRONIZED, CIM_COPY_SKEWED, "a write to the image" },
+	{ CIM_COPY_SKEWED, CIM_COPY_BROKEN, "device, pool, map" },
 	{ CIM_COPY_UNSYNCHRONIZED, CIM_COPY_SYNCHRONIZED, "the copier" },
 	{ CIM_COPY_UNSYNCHRONIZED, CIM_COPY_SUSPENDED, "job Suspend" },
 	{ CIM_COPY_UNSYNCHRONIZED, CIM_COPY_ABORTED, "job Terminate, Kill" },
@@ -60,6 +76,8 @@ int draft_begin(struct draft *d, struct relationship *rel)
 			.copy_state = rel->pairs[i]->copy_state,
 			.progress_status = rel->pairs[i]->progress_status,
 			.when_synced = rel->pairs[i]->when_synced,
+			.written = rel->pairs[i]->written,
+			.point = rel->pairs[i]->point,
 		};
 	return 0;
 }
@@ -78,8 +96,14 @@ void relation_set_instant(struct draft *d, int64_t now_ms)
 	/* A copy of what others write meanwhile is of no instant. */
 	d->row.when_synced = consistent ? now_ms : 0;
 	for (size_t i = 0; i < d->rel->n_pairs; i++) {
-		d->pairs[i].copy_state = CIM_COPY_UNSYNCHRONIZED;
-		d->pairs[i].progress_status = CIM_PROGRESS_SYNCHRONIZING;
+		bool snapshot = d->row.sync_type == CIM_SYNC_SNAPSHOT;
+
+		d->pairs[i].copy_state =
+			snapshot ? CIM_COPY_SYNCHRONIZED : CIM_COPY_UNSYNCHRONIZED;
+		d->pairs[i].progress_status =
+			snapshot ? CIM_PROGRESS_COMPLETED : CIM_PROGRESS_SYNCHRONIZING;
+		d->pairs[i].written = false;
+		d->pairs[i].error = "";
 		d->pairs[i].when_synced = d->row.when_synced;
 	}
 }
@@ -101,7 +125,8 @@ static bool pair_differs(const struct pair *p, const struct pair_draft *d)
 {
 	return p->copy_state != d->copy_state ||
 	       p->progress_status != d->progress_status ||
-	       p->when_synced != d->when_synced || d->error || d->complete;
+	       p->when_synced != d->when_synced || p->written != d->written ||
+	       p->point != d->point || d->generation || d->error || d->complete;
 }
 
 /* The fields of a job that end with it. */
@@ -142,38 +167,56 @@ static void store_pairs(struct engine *e, const struct draft *d)
 		if (!pair_differs(p, &d->pairs[i]))
 			continue;
 		pair_progress(p, &progress);
-		store_pair_update(e->store,
-				  &(struct store_pair){
-					  .id = p->obj.id,
-					  .relationship_id = d->rel->row.id,
-					  .n = p->n,
-					  .source_id = p->source->obj.id,
-					  .target_id = p->target->obj.id,
-					  .copy_state = d->pairs[i].copy_state,
-					  .progress_status = d->pairs[i].progress_status,
-					  .when_synced = d->pairs[i].when_synced,
-					  .bytes_copied = progress.bytes_copied,
-					  .bytes_skipped = progress.bytes_skipped,
-					  .error = d->pairs[i].error ? d->pairs[i].error :
-								       p->error,
-				  });
-		if (d->pairs[i].complete) {
+		store_pair_update(
+			e->store,
+			&(struct store_pair){
+				.id = p->obj.id,
+				.relationship_id = d->rel->row.id,
+				.n = p->n,
+				.source_id = p->source->obj.id,
+				.target_id = p->target->obj.id,
+				.copy_state = d->pairs[i].copy_state,
+				.progress_status = d->pairs[i].progress_status,
+				.when_synced = d->pairs[i].when_synced,
+				.point_id =
+					d->pairs[i].point ? d->pairs[i].point->obj.id : 0,
+				.written = d->pairs[i].written,
+				.bytes_copied = progress.bytes_copied,
+				.bytes_skipped = progress.bytes_skipped,
+				.error = d->pairs[i].error ? d->pairs[i].error : p->error,
+			});
+		if (d->pairs[i].complete || d->pairs[i].generation) {
 			element_row(p->target, &el);
-			el.complete = true;
+			el.complete = d->pairs[i].complete;
+			if (d->pairs[i].generation)
+				el.generation = d->pairs[i].generation;
 			store_element_update(e->store, &el);
 		}
 	}
 }
 
-static void apply_pair(struct pair *p, const struct pair_draft *d)
+/* *ret_left: the point it reads no longer. */
+static void apply_pair(struct pair *p, const struct pair_draft *d,
+		       struct point_object **ret_left)
 {
 	p->copy_state = d->copy_state;
 	p->progress_status = d->progress_status;
 	p->when_synced = d->when_synced;
 	if (d->error)
 		snprintf(p->error, sizeof(p->error), "%s", d->error);
+	p->written = d->written;
 	if (d->complete)
 		p->target->complete = true;
+	if (d->generation) {
+		p->target->complete = false;
+		p->target->generation = d->generation;
+	}
+	if (p->point == d->point)
+		return;
+	*ret_left = p->point;
+	p->point = d->point;
+	if (p->point)
+		p->point->n_pairs++;
 }
 
 static void apply_job(struct job *j, const struct store_job *row)
@@ -221,8 +264,8 @@ static uint64_t changed_times(const struct store_relationship *a,
 {
 	uint64_t files = 0;
 
-#define DIFFERS_(field, file)                                                    \
-	if (a->field != b->field)                                                \
+#define DIFFERS_(field, file)     \
+	if (a->field != b->field) \
 		files |= FILE_BIT(file);
 	DIFFERS_(when_established, GROUP_WHEN_ESTABLISHED)
 	DIFFERS_(when_synced, GROUP_WHEN_SYNCED)
@@ -241,17 +284,21 @@ int draft_commit(struct engine *e, struct draft *d)
 {
 	struct relationship *rel = d->rel;
 	CLEANUP_FREE bool *changed = calloc(rel->n_pairs + 1, sizeof(*changed));
+	CLEANUP_FREE struct point_object **left = calloc(rel->n_pairs + 1, sizeof(*left));
 	bool with_job = d->job_state && rel->job;
 	bool detaching = d->row.detaching != rel->row.detaching;
 	struct store_job job;
 	uint64_t files;
 	int r;
 
-	if (!changed || !is_allowed(d)) {
+	r = !changed || !left ? -ENOMEM : is_allowed(d) ? 0 : -EINVAL;
+	if (r < 0) {
 		draft_drop(d);
-		return changed ? -EINVAL : -ENOMEM;
+		return r;
 	}
 	store_begin(e->store);
+	if (d->instant)
+		instant_store(d->instant);
 	store_relationship_update(e->store, &d->row);
 	store_pairs(e, d);
 	if (with_job) {
@@ -269,11 +316,14 @@ int draft_commit(struct engine *e, struct draft *d)
 	relation_describe_consistency(rel);
 	for (size_t i = 0; i < rel->n_pairs; i++) {
 		changed[i] = pair_differs(rel->pairs[i], &d->pairs[i]) || detaching;
-		apply_pair(rel->pairs[i], &d->pairs[i]);
+		apply_pair(rel->pairs[i], &d->pairs[i], &left[i]);
 	}
 	if (with_job)
 		apply_job(rel->job, &job);
 	engine_unlock(e);
+	for (size_t i = 0; i < rel->n_pairs; i++)
+		if (left[i])
+			point_object_release(left[i]);
 	tell_pairs(e, d, changed);
 	if (with_job)
 		engine_event(e, ENGINE_EVENT_CHANGED, ENGINE_JOB, rel->job->obj.id,

@@ -65,6 +65,7 @@ struct element *element_new(struct engine *e, const struct store_element *row)
 		el->pool = object_by_name(e, ENGINE_POOL, row->pool);
 	TAILQ_INIT(&el->handles);
 	TAILQ_INIT(&el->source_of);
+	TAILQ_INIT(&el->points);
 	if (!el->url || !el->access_point) {
 		element_free(el);
 		return NULL;
@@ -185,8 +186,7 @@ static uint64_t changed_files(const struct element *el, const struct bd_info *in
 {
 	uint64_t files = 0;
 
-	if (el->status.state != status->state ||
-	    strcmp(el->status.error, status->error))
+	if (el->status.state != status->state || strcmp(el->status.error, status->error))
 		files |= FILE_BIT(ELEMENT_OPERATIONAL_STATUS) | FILE_BIT(ELEMENT_ERROR);
 	if (el->status.reserved != status->reserved)
 		files |= FILE_BIT(ELEMENT_ACCESS);
@@ -309,7 +309,7 @@ static int open_url(struct element *el, const char *text)
 		.initiator_name = e->config->daemon.initiator_name,
 		.isid_seed = isid_seed(el),
 		.pr_key = el->exclusive ? el->pr_key : 0,
-		.read_only = !el->exclusive || el->origin == STORE_ORIGIN_REPLICA,
+		.read_only = !el->exclusive && el->origin != STORE_ORIGIN_REPLICA,
 		.loops = e->loops,
 		.n_loops = e->n_loops,
 		.workers = e->workers,
@@ -342,14 +342,52 @@ int element_open_device(struct element *el)
 	return *el->url && !*el->error ? open_url(el, el->url) : 0;
 }
 
-static int open_image(struct element *el)
+void element_image_params(const struct element *el, struct image_params *ret)
 {
-	const struct image_params params = {
+	*ret = (struct image_params){
 		.id = el->obj.id,
 		.size = el->size,
 		.generation = el->generation,
 		.complete = el->complete,
+		.clean = el->generation == 1,
+		.written = el->target_of && el->target_of->written,
 	};
+}
+
+/* Its last instant was given up, and none has taken its place. */
+static bool is_empty(const struct element *el)
+{
+	return el->target_of && el->target_of->copy_state == CIM_COPY_INACTIVE &&
+	       el->target_of->rel->row.when_activated;
+}
+
+void element_empty_image(struct element *el)
+{
+	struct engine *e = el->engine;
+	struct image *image;
+	int r;
+
+	engine_lock(e);
+	image = move_ptr(el->image);
+	element_switch_handles(el);
+	el->modified_ms = timefmt_now_ms();
+	el->unsaved = true;
+	engine_unlock(e);
+	if (image)
+		image_retire(image, true);
+	image_unref(image);
+	r = pool_empty_image(el->pool->pool, el->obj.id, el->size);
+	if (r < 0)
+		log_warn(
+			"%s: what was written to it cannot be given back to the pool: %s",
+			el->obj.name, strerror(-r));
+	el->allocated = 0;
+	engine_event(e, ENGINE_EVENT_CONTENT, ENGINE_ELEMENT, el->obj.id, 0);
+}
+
+static int open_image(struct element *el)
+{
+	struct image_params params;
 	struct image *image;
 	char error[320];
 	int r;
@@ -360,6 +398,9 @@ static int open_image(struct element *el)
 	}
 	if (el->complete)
 		return 0; /* opened with the first handle */
+	if (is_empty(el))
+		return 0; /* opened with its next instant */
+	element_image_params(el, &params);
 	r = image_open(&el->engine->dataops, el->pool->pool, &params, &image);
 	if (r < 0) {
 		snprintf(error, sizeof(error),
@@ -374,20 +415,31 @@ static int open_image(struct element *el)
 	return 0;
 }
 
-int element_open(struct element *el)
+int element_make_volume(struct element *el)
 {
 	struct volume *volume;
 	int r;
 
-	if (el->origin == STORE_ORIGIN_REPLICA)
-		return open_image(el);
+	if (el->volume)
+		return 0;
 	r = volume_new(&el->engine->dataops, &volume);
 	if (r < 0)
 		return r;
+	volume_set_write_through(volume, el->write_through);
 	engine_lock(el->engine);
 	el->volume = volume;
 	engine_unlock(el->engine);
-	return element_open_device(el);
+	return 0;
+}
+
+int element_open(struct element *el)
+{
+	int r;
+
+	if (el->origin == STORE_ORIGIN_REPLICA)
+		return open_image(el);
+	r = element_make_volume(el);
+	return r < 0 ? r : element_open_device(el);
 }
 
 int element_open_as_source(struct element *el)
@@ -399,17 +451,67 @@ int element_open_as_source(struct element *el)
 		return *el->error ? -EIO : 0;
 	pool_image_file(el->obj.id, file, sizeof(file));
 	snprintf(url, sizeof(url), "file://%s/%s", pool_path(el->pool->pool), file);
-	if (!el->volume) {
-		struct volume *volume;
+	r = element_make_volume(el);
+	if (r >= 0)
+		r = open_url(el, url);
+	/* What is open keeps its image, whose requests go through the volume. */
+	if (r >= 0 && el->image)
+		image_redirect(el->image, el->volume);
+	return r;
+}
 
-		r = volume_new(&el->engine->dataops, &volume);
-		if (r < 0)
-			return r;
-		engine_lock(el->engine);
-		el->volume = volume;
-		engine_unlock(el->engine);
+/* ---- times ----------------------------------------------------------------------- */
+
+int64_t element_modified_ms(const struct element *el)
+{
+	uint64_t by_volume = el->volume ? volume_changed_ms(el->volume) : 0;
+	uint64_t by_image = el->image ? image_changed_ms(el->image) : 0;
+	uint64_t last = by_volume > by_image ? by_volume : by_image;
+
+	return (int64_t)last > el->modified_ms ? (int64_t)last : el->modified_ms;
+}
+
+void element_note_changed(struct element *el)
+{
+	int64_t last = element_modified_ms(el);
+
+	if (last == el->modified_ms)
+		return;
+	el->modified_ms = last;
+	el->unsaved = true;
+}
+
+static void note_unsaved(void *thing, void *opaque)
+{
+	struct element *el = thing, **unsaved = opaque;
+
+	element_note_changed(el);
+	if (!el->unsaved)
+		return;
+	el->next_unsaved = *unsaved;
+	*unsaved = el;
+}
+
+void elements_save_changed(struct engine *e)
+{
+	struct element *unsaved = NULL, *el;
+	int r;
+
+	engine_lock(e);
+	index_each(&e->by_id[ENGINE_ELEMENT], note_unsaved, &unsaved);
+	engine_unlock(e);
+	if (!unsaved)
+		return;
+	store_begin(e->store);
+	for (el = unsaved; el; el = el->next_unsaved) {
+		struct store_element row;
+
+		element_row(el, &row);
+		store_element_update(e->store, &row);
 	}
-	return open_url(el, url);
+	r = store_commit(e->store);
+	for (el = unsaved; el && r >= 0; el = el->next_unsaved)
+		el->unsaved = false;
 }
 
 static void take_closed(struct engine *e, struct message *m)

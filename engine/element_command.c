@@ -163,6 +163,8 @@ int element_delete(struct engine *e, struct element *el, bool by_command)
 	r = store_commit(e->store);
 	if (r < 0)
 		return r;
+	/* Those that were leaving; their rows have gone with the element's. */
+	points_drop_of(e, el);
 	if (el->origin == STORE_ORIGIN_REPLICA) {
 		element_drop_image(e, el, by_command);
 		return 0;

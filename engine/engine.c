@@ -13,6 +13,8 @@
  * every device is closing; the thread then goes on until all are closed.
  */
 
+#include "engine/fence_set.h"
+#include "engine/instant.h"
 #include "engine/model.h"
 
 #include <errno.h>
@@ -261,6 +263,9 @@ static void tick(struct engine *e)
 	if (engine_is_stopping(e))
 		return;
 	index_each(&e->by_id[ENGINE_GROUP], tick_group, &t);
+	fence_set_tick(e);
+	points_tick(e);
+	elements_save_changed(e);
 	job_tick(e, t.now_ms);
 	replica_run_calls(e);
 }
@@ -271,6 +276,16 @@ static void open_element(void *thing, void *opaque)
 {
 	(void)opaque;
 	element_open(thing);
+}
+
+/* Points stand before their volume takes its first change. */
+static void make_volume(void *thing, void *opaque)
+{
+	struct element *el = thing;
+
+	(void)opaque;
+	if (el->origin != STORE_ORIGIN_REPLICA || !TAILQ_EMPTY(&el->points))
+		element_make_volume(el);
 }
 
 static void attach_pairs(void *thing, void *opaque)
@@ -288,9 +303,12 @@ static void find_detached(void *thing, void *opaque)
 	const struct group *g = thing;
 	struct relationship **found = opaque;
 
-	if (g->rel && g->rel->row.detaching &&
-	    relation_copy_state(g->rel) == CIM_COPY_SYNCHRONIZED)
-		*found = g->rel;
+	if (!g->rel || !g->rel->row.detaching)
+		return;
+	for (size_t i = 0; i < g->rel->n_pairs; i++)
+		if (!g->rel->pairs[i]->target->complete)
+			return;
+	*found = g->rel;
 }
 
 /* What was to end with its copy, and the process ended between the two. */
@@ -311,6 +329,8 @@ static void *run(void *opaque)
 	struct engine *e = opaque;
 	bool quit = false;
 
+	index_each(&e->by_id[ENGINE_ELEMENT], make_volume, NULL);
+	points_open_all(e);
 	index_each(&e->by_id[ENGINE_ELEMENT], open_element, NULL);
 	index_each(&e->by_id[ENGINE_GROUP], attach_pairs, NULL);
 	end_detached(e);
@@ -332,6 +352,7 @@ static void init_indexes(struct engine *e)
 		e->by_id[class] = INDEX_INIT(compare_ids);
 		e->by_name[class] = INDEX_INIT(compare_names);
 	}
+	e->points = INDEX_INIT(compare_ids);
 }
 
 static void init_locks(struct engine *e)
@@ -346,6 +367,8 @@ static void init_locks(struct engine *e)
 	pthread_condattr_destroy(&attr);
 	STAILQ_INIT(&e->queue);
 	TAILQ_INIT(&e->calls);
+	TAILQ_INIT(&e->instants);
+	TAILQ_INIT(&e->fence_sets);
 }
 
 int engine_open_pool(struct engine *e, const struct config_pool *conf,
@@ -492,14 +515,19 @@ static void stop_element(void *thing, void *opaque)
 	if (keep && el->status.reserved && stop->still_reserved)
 		strbuf_addf(stop->still_reserved, "%s\n", el->obj.name);
 	element_close(el, !keep);
+	/* What waits for the device ends. */
+	if (el->volume)
+		volume_kick(el->volume);
 }
 
 static void stop_in_thread(struct engine *e, struct message *m)
 {
 	struct stop_message *stop = (struct stop_message *)m;
 
+	instant_stop_all(e);
 	replica_run_calls(e);
 	index_each(&e->by_id[ENGINE_ELEMENT], stop_element, stop);
+	elements_save_changed(e);
 }
 
 static bool all_closed(struct engine *e)
@@ -587,12 +615,24 @@ static void release_element(void *thing, void *opaque)
 	volume_unref(move_ptr(el->volume));
 }
 
+static void close_point(void *thing, void *opaque)
+{
+	(void)opaque;
+	point_object_close(thing);
+}
+
+static void free_point(void *thing)
+{
+	point_object_free(thing);
+}
+
 void engine_free(struct engine *e)
 {
 	/* A device that did not close in time goes on using all of it: the process
 	 * ends with it. */
 	if (!e || !all_closed(e))
 		return;
+	index_each(&e->points, close_point, NULL);
 	index_each(&e->by_id[ENGINE_ELEMENT], release_element, NULL);
 	workers_free(e->workers);
 	if (e->dataops.loop)
@@ -605,6 +645,7 @@ void engine_free(struct engine *e)
 	index_clear(&e->by_name[ENGINE_GROUP], NULL);
 	index_clear(&e->by_name[ENGINE_JOB], NULL);
 	index_clear(&e->by_name[ENGINE_POOL], NULL);
+	index_clear(&e->points, free_point);
 	index_clear(&e->by_id[ENGINE_PAIR], NULL);
 	index_clear(&e->by_id[ENGINE_GROUP], group_free);
 	index_clear(&e->by_id[ENGINE_JOB], job_free);

@@ -3,37 +3,93 @@
 /*
  * The way of a run of chunks from the source into the file:
  *
- *   fill_new_locked  in image->fills: nobody else fills these chunks
- *   fill_start       READs at the source, in parts  (any thread)
- *   part_done        by the device's thread; sends the next part, if the source
- *                    takes only little at a time; the last one hands on
- *   write_chunks     runs that are not zero go to the file, zero runs stay
- *                    holes; then the bits are set   (a worker)
- *   end              out of image->fills; those who waited look again
+ *   fill_new_locked  in image->fillers: nobody else fills these chunks
+ *   fill_start       the point is read                  (any thread)
+ *   point_was_read   by the source's thread; hands on
+ *   write_chunks     runs that are not zero go to the file, zero runs become or
+ *                    stay holes; then the bits are set   (a worker)
+ *   end              out of image->fillers; those who waited look again
  *
- * The file is new and all hole, and each chunk of it is written once, so that
- * a run of zeros needs nothing at all.  Bits get durable with the next
+ * While the file is clean, each absent chunk of it is hole and is written once, so
+ * that a run of zeros needs nothing at all.  Bits get durable with the next
  * checkpoint, after the data (invariant I2).
  */
 
-#include "engine/image_int.h"
-
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "conf/cleanup.h"
 #include "conf/timefmt.h"
+#include "engine/image_int.h"
+#include "engine/zeros.h"
 
 enum {
-	ZERO_UNIT = 4096,          /* zeros are looked for in units of this */
+	ZERO_UNIT = 4096,	  /* zeros are looked for in units of this */
 	ZERO_RUN_MIN = 32 * 1024, /* shorter runs of zeros are written */
 };
 
-struct fill *fill_new_locked(struct image *img, uint64_t chunk, uint64_t n, bool fetch)
+/* ---- fillers ----------------------------------------------------------------- */
+
+void filler_enter_locked(struct image *img, struct filler *filler, uint64_t chunk,
+			 uint64_t n)
+{
+	filler->chunk = chunk;
+	filler->n = n;
+	TAILQ_INIT(&filler->waiters);
+	TAILQ_INSERT_TAIL(&img->fillers, filler, link);
+}
+
+void filler_leave_locked(struct image *img, struct filler *filler,
+			 struct dataop_list *ret_waiters)
+{
+	struct dataop *op;
+
+	TAILQ_REMOVE(&img->fillers, filler, link);
+	TAILQ_FOREACH(op, &filler->waiters, link)
+		op->queued = false;
+	TAILQ_CONCAT(ret_waiters, &filler->waiters, link);
+}
+
+struct filler *filler_of_run_locked(struct image *img, uint64_t chunk, uint64_t n)
+{
+	struct filler *filler;
+
+	TAILQ_FOREACH(filler, &img->fillers, link)
+		if (filler->chunk < chunk + n && chunk < filler->chunk + filler->n)
+			return filler;
+	return NULL;
+}
+
+uint64_t filler_free_run_locked(struct image *img, uint64_t chunk, uint64_t n)
+{
+	struct filler *filler;
+
+	TAILQ_FOREACH(filler, &img->fillers, link) {
+		if (filler->chunk <= chunk && chunk < filler->chunk + filler->n)
+			return 0;
+		if (filler->chunk > chunk && filler->chunk - chunk < n)
+			n = filler->chunk - chunk;
+	}
+	return n;
+}
+
+void filler_wake(struct dataop_list *waiters)
+{
+	struct dataop *op;
+
+	while ((op = TAILQ_FIRST(waiters))) {
+		TAILQ_REMOVE(waiters, op, link);
+		image_step(op);
+	}
+}
+
+/* ---- fills --------------------------------------------------------------------- */
+
+struct fill *fill_new_locked(struct image *img, uint64_t chunk, uint64_t n,
+			     enum fill_for why)
 {
 	struct fill *f = calloc(1, sizeof(*f));
 
@@ -41,17 +97,13 @@ struct fill *fill_new_locked(struct image *img, uint64_t chunk, uint64_t n, bool
 		return NULL;
 	image_ref(img);
 	f->image = img;
-	f->chunk = chunk;
-	f->n = n;
 	f->offset = chunk * img->chunk_size;
 	f->length = image_chunk_bytes(img, chunk, n);
-	f->fetch = fetch;
-	f->class = fetch ? BUFPOOL_REQUEST : BUFPOOL_COPY;
-	TAILQ_INIT(&f->waiters);
-	TAILQ_INSERT_TAIL(&img->fills, f, link);
-	if (fetch)
+	f->why = why;
+	filler_enter_locked(img, &f->filler, chunk, n);
+	if (why != FILL_FOR_COPIER) {
 		img->n_fetches++;
-	else {
+	} else {
 		img->copier.n_fills++;
 		img->copier.n_reading++;
 		f->reading = true;
@@ -59,98 +111,92 @@ struct fill *fill_new_locked(struct image *img, uint64_t chunk, uint64_t n, bool
 	return f;
 }
 
-struct fill *fill_of_chunk_locked(struct image *img, uint64_t chunk)
+static bool is_full(int error)
 {
-	struct fill *f;
-
-	TAILQ_FOREACH (f, &img->fills, link)
-		if (f->chunk <= chunk && chunk < f->chunk + f->n)
-			return f;
-	return NULL;
+	return error == -ENOSPC || error == -EDQUOT;
 }
 
-uint64_t fill_free_run_locked(struct image *img, uint64_t chunk, uint64_t n)
+/* One who waited for a fill that failed: waits for the source, fails, or looks for
+ * another way. */
+static void wake_failed(struct dataop *op, const struct fill *f, int error)
 {
-	struct fill *f;
+	bool is_change = op->op != ENGINE_IO_READ;
 
-	TAILQ_FOREACH (f, &img->fills, link) {
-		if (f->chunk <= chunk && chunk < f->chunk + f->n)
-			return 0;
-		if (f->chunk > chunk && f->chunk - chunk < n)
-			n = f->chunk - chunk;
+	if (error == -ENOTCONN) {
+		image_park_lost(op);
+	} else if (is_change ? !image_change_needs_fill(op) :
+			       is_full(error) && f->why == FILL_FOR_CHANGE) {
+		image_step(op);
+	} else {
+		dataop_answer(op, is_change && is_full(error) ? -ENOSPC : -EIO);
+		if (is_change)
+			image_drop_change(op);
+		else
+			dataop_unref(op);
 	}
-	return n;
 }
 
-size_t fill_bytes(const struct fill *f)
-{
-	return (size_t)f->length;
-}
-
-/* Those who waited for the fill go on: look again, wait for the source, or
- * fail. */
-static void wake(struct image *img, struct dataop_list *waiters, int error)
+static void wake(struct dataop_list *waiters, const struct fill *f, int error)
 {
 	struct dataop *op;
 
+	if (!error)
+		filler_wake(waiters);
 	while ((op = TAILQ_FIRST(waiters))) {
 		TAILQ_REMOVE(waiters, op, link);
-		if (error == -ENOTCONN) {
-			dataop_ref(op);
-			pthread_mutex_lock(&img->lock);
-			dataop_queue(op, &img->parked);
-			pthread_mutex_unlock(&img->lock);
-			dataop_stall(op);
-			if (dataop_answered(op))
-				op->ops->cancel(op);
-			dataop_unref(op);
-		} else if (error) {
-			dataop_answer(op, -EIO);
-			dataop_unref(op);
-		} else {
-			image_step_read(op);
-		}
+		wake_failed(op, f, error);
 	}
+}
+
+/* The places that a fill has had; true if it was the last direct write. */
+static bool give_back_locked(struct image *img, struct fill *f, int error)
+{
+	bool last_direct = f->direct && !--img->n_direct && img->changed;
+
+	if (f->why != FILL_FOR_COPIER)
+		img->n_fetches--;
+	else
+		img->copier.n_fills--;
+	if (f->reading)
+		img->copier.n_reading--;
+	if (error && img->copier.cursor > f->filler.chunk)
+		img->copier.cursor = f->filler.chunk;
+	if (error == -ENOTCONN && f->why == FILL_FOR_COPIER)
+		img->copier.lost = true;
+	return last_direct;
+}
+
+static void put_buffer(struct fill *f)
+{
+	if (f->own_buf)
+		free(f->buf);
+	else if (f->buf)
+		bufpool_put(f->image->all->bufs,
+			    f->why == FILL_FOR_COPIER ? BUFPOOL_COPY : BUFPOOL_REQUEST,
+			    f->buf, f->length);
 }
 
 static void end(struct fill *f, int error)
 {
 	struct dataop_list waiters = TAILQ_HEAD_INITIALIZER(waiters);
 	struct image *img = f->image;
-	bool fetch = f->fetch;
-	struct dataop *op;
+	bool last_direct;
 
 	pthread_mutex_lock(&img->lock);
-	TAILQ_REMOVE(&img->fills, f, link);
-	TAILQ_CONCAT(&waiters, &f->waiters, link);
-	TAILQ_FOREACH (op, &waiters, link)
-		op->queued = false;
-	if (fetch)
-		img->n_fetches--;
-	else
-		img->copier.n_fills--;
-	if (f->reading)
-		img->copier.n_reading--;
-	if (error && img->copier.cursor > f->chunk)
-		img->copier.cursor = f->chunk;
-	if (error == -ENOTCONN && !fetch)
-		img->copier.lost = true;
-	/* Those that wait for its place: the reaper lets them look again. */
-	if (error == -ENOTCONN && fetch)
-		TAILQ_FOREACH (op, &img->parked, link)
-			dataop_stall(op);
+	filler_leave_locked(img, &f->filler, &waiters);
+	last_direct = give_back_locked(img, f, error);
 	pthread_mutex_unlock(&img->lock);
 
-	if (f->buf)
-		bufpool_put(img->all->bufs, f->class, f->buf, fill_bytes(f));
-	volume_unref(f->source);
-	free(f);
-	wake(img, &waiters, error);
-	if (error != -ENOTCONN) {
+	put_buffer(f);
+	point_unref(f->req.point);
+	wake(&waiters, f, error);
+	if (last_direct)
+		image_run_unwritten(img);
+	if (f->why != FILL_FOR_COPIER)
+		image_serve(img);
+	if (error != -ENOTCONN)
 		copier_step(img);
-		if (fetch)
-			image_run_parked(img);
-	}
+	free(f);
 	image_unref(img);
 }
 
@@ -159,40 +205,7 @@ void fill_abandon(struct fill *f)
 	end(f, -ENOTCONN);
 }
 
-static bool is_zero(const char *p, size_t len)
-{
-	static const char zeros[16];
-
-	/* The first bytes decide nearly always; the rest is compared with
-	 * itself, 16 bytes on. */
-	return !memcmp(p, zeros, 16) && !memcmp(p, p + 16, len - 16);
-}
-
-/* With its space allocated first, a direct write is no allocating one, of which
- * file systems let only one at a time into a file. */
-static int write_run(struct image *img, const char *buf, size_t len, uint64_t offset)
-{
-	bool direct = img->direct_fd >= 0 && !((len | offset) % 4096);
-
-	if (direct && fallocate(img->direct_fd, FALLOC_FL_KEEP_SIZE, (off_t)offset,
-				(off_t)len) < 0 &&
-	    errno != EOPNOTSUPP && errno != EINTR)
-		return -errno;
-	while (len) {
-		ssize_t n = pwrite(direct ? img->direct_fd : img->fd, buf, len,
-				   (off_t)offset);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? -errno : -EIO;
-		buf += n;
-		offset += (uint64_t)n;
-		len -= (size_t)n;
-		direct = direct && !((size_t)n % 4096);
-	}
-	return 0;
-}
+/* ---- into the file --------------------------------------------------------------- */
 
 /* The length of the run of zeros (or, with zero false, of data) at p. */
 static size_t run_length(const char *p, size_t len, bool zero)
@@ -201,7 +214,7 @@ static size_t run_length(const char *p, size_t len, bool zero)
 
 	while (at < len) {
 		size_t unit = len - at < ZERO_UNIT ? len - at : ZERO_UNIT;
-		bool z = unit >= 16 && is_zero(p + at, unit);
+		bool z = zeros_only(p + at, unit);
 
 		if (z != zero)
 			break;
@@ -210,194 +223,176 @@ static size_t run_length(const char *p, size_t len, bool zero)
 	return at;
 }
 
-/* Writes what is not zero: data runs, joined over short runs of zeros. */
-static int write_data(struct image *img, const char *buf, size_t len, uint64_t offset)
+/* The length of the data at p, joined over short runs of zeros. */
+static size_t data_length(const char *p, size_t len)
 {
-	size_t at = 0;
-	int r = 0;
+	size_t at = 0, zeros;
 
-	while (at < len && !r) {
-		size_t from, zeros;
-
-		at += run_length(buf + at, len - at, true);
-		from = at;
-		while (at < len) {
-			at += run_length(buf + at, len - at, false);
-			zeros = run_length(buf + at, len - at, true);
-			if (zeros >= ZERO_RUN_MIN || at + zeros == len)
-				break;
-			at += zeros;
-		}
-		if (at > from)
-			r = write_run(img, buf + from, at - from, offset + from);
+	while (at < len) {
+		at += run_length(p + at, len - at, false);
+		zeros = run_length(p + at, len - at, true);
+		if (zeros >= ZERO_RUN_MIN || at + zeros == len)
+			break;
+		at += zeros;
 	}
-	return r;
+	return at;
 }
 
-static int set_bits(struct fill *f)
+static int make_hole(struct image *img, uint64_t offset, uint64_t len)
 {
-	struct image *img = f->image;
-	int r = chunkmap_set(img->map, f->chunk, f->n);
+	if (!len || __atomic_load_n(&img->clean, __ATOMIC_RELAXED))
+		return 0;
+	return image_zero_file(img, offset, len);
+}
 
-	while (r == -EAGAIN) {
-		r = chunkmap_load(img->map, f->chunk, f->n);
-		if (r >= 0)
-			r = chunkmap_set(img->map, f->chunk, f->n);
+static int write_data(struct fill *f)
+{
+	const char *buf = f->buf;
+	size_t at = 0, n;
+	int r = 0;
+
+	while (at < f->length && !r) {
+		n = run_length(buf + at, f->length - at, true);
+		r = make_hole(f->image, f->offset + at, n);
+		at += n;
+		n = data_length(buf + at, f->length - at);
+		if (n && !r)
+			r = image_write_file(f->image, buf + at, n, f->offset + at,
+					     f->direct);
+		at += n;
 	}
 	return r;
 }
 
 static void report_write(struct image *img, int error)
 {
-	if (error == -ENOSPC || error == -EDQUOT)
+	if (is_full(error))
 		image_report_broken(img, -ENOSPC,
 				    "pool %s is full: no space for the image of %s; "
 				    "free some and copy again",
 				    pool_name(img->pool), img->source_name);
 	else
-		image_report_broken(img, error,
-				    "pool %s: cannot write the image of %s: %s",
-				    pool_name(img->pool), img->source_name,
-				    strerror(-error));
+		image_report_broken(
+			img, error, "pool %s: cannot write the image of %s: %s",
+			pool_name(img->pool), img->source_name, strerror(-error));
 }
 
 static void write_chunks(struct work *work)
 {
 	struct fill *f = (struct fill *)((char *)work - offsetof(struct fill, work));
 	struct image *img = f->image;
-	int r = write_data(img, f->buf, fill_bytes(f), f->offset);
+	int r = f->zero ? make_hole(img, f->offset, f->length) : write_data(f);
 
 	if (!r)
-		r = set_bits(f);
-	if (r)
+		r = image_set_bits(img, f->filler.chunk, f->filler.n);
+	image_leave_file(img);
+	/* A user's change that finds the pool full breaks nothing. */
+	if (r && !(is_full(r) && f->why == FILL_FOR_CHANGE))
 		report_write(img, r);
-	else
+	else if (!r)
 		__atomic_store_n(&img->last_progress_ms, (uint64_t)timefmt_now_ms(),
 				 __ATOMIC_RELAXED);
+	if (!r && f->zero)
+		__atomic_add_fetch(&img->bytes_skipped, f->length, __ATOMIC_RELAXED);
 	end(f, r);
 }
 
-static void report_read(struct fill *f)
-{
-	const struct bd_req *req = f->failed;
-	struct image *img = f->image;
+/* ---- from the source ------------------------------------------------------------- */
 
-	if (f->error == -ENODATA)
-		image_report_broken(img, f->error,
+static void report_read(struct fill *f, int error)
+{
+	const struct point_req *req = &f->req;
+	struct image *img = f->image;
+	char reason[POINT_REASON_MAX];
+
+	if (point_is_broken(req->point, reason, sizeof(reason)))
+		image_report_broken(img, error, "%s", reason);
+	else if (error == -ENODATA)
+		image_report_broken(img, error,
 				    "%s: medium error: bytes %" PRIu64 " to %" PRIu64
 				    " cannot be read",
 				    img->source_name, req->bad_offset,
 				    req->bad_offset + req->bad_length - 1);
 	else
-		image_report_broken(img, f->error,
+		image_report_broken(img, error,
 				    "%s: reading bytes %" PRIu64 " to %" PRIu64
 				    " failed: %s",
 				    img->source_name, req->offset,
-				    req->offset + req->length - 1, strerror(-f->error));
+				    req->offset + req->length - 1, strerror(-error));
 }
 
-/* The source has answered all parts. */
-static void read_ended(struct fill *f)
+/* Whether the answer counts: it came, and from what is the source still. */
+static bool accept(struct fill *f, int error)
 {
 	struct image *img = f->image;
-	bool was_reading, cut_off;
 
-	if (f->error) {
-		if (f->error != -ENOTCONN)
-			report_read(f);
-		end(f, f->error);
-		return;
-	}
-	pthread_mutex_lock(&img->lock);
-	was_reading = f->reading;
-	if (was_reading)
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&img->lock);
+	if (error == -ENOTCONN || img->source != f->req.point)
+		return false;
+	if (error)
+		return true;
+	if (!image_enter_file_locked(img))
+		return false;
+	if (f->reading)
 		img->copier.n_reading--;
 	f->reading = false;
-	cut_off = !img->source;
-	pthread_mutex_unlock(&img->lock);
-	if (cut_off) {
-		end(f, -ENOTCONN);
-		return;
-	}
-	__atomic_add_fetch(&img->bytes_copied, f->length, __ATOMIC_RELAXED);
+	f->direct = img->direct_fd >= 0 && !img->changed;
+	img->n_direct += f->direct;
+	return true;
+}
+
+static void to_worker(struct fill *f)
+{
+	struct image *img = f->image;
+	bool copier = f->why == FILL_FOR_COPIER;
+
 	image_ref(img);
 	f->work.fn = write_chunks;
 	workers_submit(img->all->workers, &f->work);
-	if (was_reading)
+	if (copier)
 		copier_step(img);
 	image_unref(img);
 }
 
-static void part_ended(struct fill *f)
-{
-	if (!__atomic_sub_fetch(&f->n_pending, 1, __ATOMIC_ACQ_REL))
-		read_ended(f);
-}
-
-static void part_done(struct bd_req *req, int error);
-
-/* Makes the next part; false if all are made. */
-static bool next_part(struct fill *f, struct bd_req *req)
-{
-	uint64_t at = __atomic_fetch_add(&f->next_part, f->part, __ATOMIC_RELAXED);
-
-	if (at >= f->length)
-		return false;
-	*req = (struct bd_req){
-		.op = BD_READ,
-		.offset = f->offset + at,
-		.length = f->length - at < f->part ? f->length - at : f->part,
-		.buf = (char *)f->buf + at,
-		.done = part_done,
-		.opaque = f,
-	};
-	return true;
-}
-
-static void part_done(struct bd_req *req, int error)
+static void point_was_read(struct point_req *req, int error)
 {
 	struct fill *f = req->opaque;
-	int none = 0;
 
-	if (error &&
-	    __atomic_compare_exchange_n(&f->error, &none, error, false, __ATOMIC_ACQ_REL,
-					__ATOMIC_ACQUIRE))
-		f->failed = req;
-	if (!__atomic_load_n(&f->error, __ATOMIC_RELAXED) && next_part(f, req))
-		volume_submit(f->source, req);
-	else
-		part_ended(f);
-}
-
-static uint64_t part_size(struct volume *source)
-{
-	struct bd_info info;
-
-	return volume_get_info(source, &info) && info.max_transfer < FILL_PART ?
-		       info.max_transfer :
-		       FILL_PART;
+	if (!accept(f, error)) {
+		end(f, -ENOTCONN);
+	} else if (error) {
+		report_read(f, error);
+		end(f, error);
+	} else {
+		__atomic_add_fetch(&f->image->bytes_copied, f->length, __ATOMIC_RELAXED);
+		to_worker(f);
+	}
 }
 
 void fill_start(struct fill *f)
 {
 	struct image *img = f->image;
-	unsigned n = 0;
+	struct point *source;
 
 	pthread_mutex_lock(&img->lock);
-	f->source = img->source;
-	if (f->source)
-		volume_ref(f->source);
+	source = img->source;
+	if (source)
+		point_ref(source);
 	pthread_mutex_unlock(&img->lock);
-	if (!f->source) {
+	f->req = (struct point_req){
+		.point = source,
+		.offset = f->offset,
+		.length = f->length,
+		.buf = f->buf,
+		.done = point_was_read,
+		.opaque = f,
+	};
+	if (!source)
 		end(f, -ENOTCONN);
-		return;
-	}
-	f->part = part_size(f->source);
-	while (n < FILL_MAX_PARTS && next_part(f, &f->parts[n]))
-		n++;
-	/* One more, for this function: the fill stays until all were submitted. */
-	f->n_pending = n + 1;
-	for (unsigned i = 0; i < n; i++)
-		volume_submit(f->source, &f->parts[i]);
-	part_ended(f);
+	else if (!f->zero)
+		point_read(&f->req);
+	else if (accept(f, 0))
+		to_worker(f);
+	else
+		end(f, -ENOTCONN);
 }

@@ -1,23 +1,37 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 
 /*
- * The life of a read (struct dataop) of an image; the op has one holder at a
- * time, who owns the container's reference:
+ * An image is two bits of truth for each chunk: the file, which has its bytes if
+ * the map's bit is set, and the point, which has them else.  A bit is only ever set.
  *
- *   image_step_read   looks at the map: what is missing?
- *     page of the map not in memory -> a worker loads it, then steps again
- *     chunk in a fill               -> waits in fill->waiters
- *     chunk absent                  -> a fill is made, waits in its waiters
- *     source away, no buffer, too many fetches -> waits in image->parked
- *     no source (broken, aborted, not yet activated) -> -EIO
- *     all there                     -> a worker reads the file, answers
+ *   absent   a read that is kept, a change of a part   -> a fill brings it
+ *            a read that is not kept                   reads the point
+ *            a change of the whole                     -> its change brings it
+ *            the copier                                -> a fill brings it
+ *   coming   in a filler of image->fillers, of a fill or of a change; all others
+ *            that need it to be present wait for the end of that one (I7)
+ *   present  read and changed in the file, by a worker, for good
  *
- * Parked reads step again when the source becomes ready, a buffer comes back or
- * a fetch ends.
+ * The source: none -> image_set_source() -> image_cut_off().  Only with one can an
+ * absent chunk become present, or be read.  Each use has a reference on the point,
+ * and what came from it counts only if it is the source still: after
+ * image_cut_off() the point may be out of the chain, and read newer bytes.
  *
- * Locks: image->lock, then the locks of volume, map and buffer pool.  The
- * watcher is called with none; image_cut_off() waits until it
- * is not running (in_watcher).
+ * The first change by a user waits until the fills that write directly have ended
+ * (from then on all writes of the file go through the page cache, whose folios may
+ * span chunks), and until the owner knows of it durably, which also ends what
+ * image_params.clean promised: a change that a crash cuts off leaves bytes under a
+ * clear bit.  One that fails in this process does, too.
+ *
+ * Durable: what was answered before a FLUSH, or before a checkpoint, is so after
+ * it: the file is synced, then the bits set before are written and synced (I2, I4).
+ * An error of a sync stays: no later one is believed.
+ *
+ * Life of a request: image_io.c.  Changes that overlap: image_write.c.
+ *
+ * Locks: image->lock, then those of volume, chain, map and buffer pool.  The
+ * watcher is called with none; image_cut_off() waits until it is not running
+ * (in_watcher).
  */
 
 #include "engine/image.h"
@@ -31,18 +45,15 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include "conf/cleanup.h"
-#include "conf/timefmt.h"
-#include "engine/engine.h"
 #include "engine/image_int.h"
 
-static void fetch_bufs_came(struct bufpool_waiter *waiter)
+static void bufs_came(struct bufpool_waiter *waiter)
 {
-	struct image *img = (struct image *)((char *)waiter -
-					     offsetof(struct image, fetch_bufs));
+	struct image *img =
+		(struct image *)((char *)waiter - offsetof(struct image, bufs));
 
 	if (!image_try_ref(img))
 		return;
@@ -52,8 +63,8 @@ static void fetch_bufs_came(struct bufpool_waiter *waiter)
 
 static void source_ready(struct volume_listener *listener)
 {
-	struct image *img = (struct image *)((char *)listener -
-					     offsetof(struct image, listener));
+	struct image *img =
+		(struct image *)((char *)listener - offsetof(struct image, listener));
 
 	image_ref(img);
 	copier_step(img);
@@ -115,6 +126,9 @@ int image_open(struct dataops *dataops, struct pool *pool,
 	img->id = params->id;
 	img->size = params->size;
 	img->chunk_size = POOL_CHUNK_SIZE;
+	img->reserved = params->reserved;
+	img->written = params->written;
+	img->clean = params->clean && !params->written;
 	img->pool = pool;
 	img->fd = img->direct_fd = -1;
 	r = open_files(img, params);
@@ -122,13 +136,18 @@ int image_open(struct dataops *dataops, struct pool *pool,
 		close_files(img);
 		return r;
 	}
+	pthread_mutex_init(&img->sync_lock, NULL);
 	pthread_mutex_init(&img->lock, NULL);
 	pthread_cond_init(&img->quiet, NULL);
-	TAILQ_INIT(&img->fills);
+	TAILQ_INIT(&img->order);
+	TAILQ_INIT(&img->fillers);
 	TAILQ_INIT(&img->parked);
-	img->fetch_bufs = (struct bufpool_waiter){ .fn = fetch_bufs_came,
-						   .class = BUFPOOL_REQUEST,
-						   .size = FILL_BYTES };
+	TAILQ_INIT(&img->for_place);
+	TAILQ_INIT(&img->unwritten);
+	TAILQ_INIT(&img->flushes);
+	img->bufs = (struct bufpool_waiter){ .fn = bufs_came,
+					     .class = BUFPOOL_REQUEST,
+					     .size = FILL_BYTES };
 	img->listener.fn = source_ready;
 	copier_init(img);
 	image_refresh_allocated(img);
@@ -158,10 +177,12 @@ static void destroy(struct work *work)
 	struct image *img =
 		(struct image *)((char *)work - offsetof(struct image, destroy));
 
-	bufpool_cancel(img->all->bufs, &img->fetch_bufs);
+	bufpool_cancel(img->all->bufs, &img->bufs);
 	bufpool_cancel(img->all->bufs, &img->copier.bufs);
 	pthread_cond_destroy(&img->quiet);
 	pthread_mutex_destroy(&img->lock);
+	pthread_mutex_destroy(&img->sync_lock);
+	volume_unref(img->redirect);
 	close_files(img);
 }
 
@@ -173,37 +194,91 @@ void image_unref(struct image *img)
 	workers_submit(img->all->workers, &img->destroy);
 }
 
-void image_set_source(struct image *img, struct volume *source, const char *source_name,
-		      const struct image_watcher *watcher)
+void image_set_source(struct image *img, struct point *source, const char *source_name,
+		      bool keep, const struct image_watcher *watcher)
 {
 	pthread_mutex_lock(&img->lock);
-	volume_ref(source);
+	if (source)
+		point_ref(source);
 	img->source = source;
+	img->keep = keep;
 	snprintf(img->source_name, sizeof(img->source_name), "%s", source_name);
 	img->watcher = *watcher;
-	img->watched = true;
+	img->attached = img->watched = true;
 	pthread_mutex_unlock(&img->lock);
-	volume_listen(source, &img->listener);
+	if (source)
+		volume_listen(point_volume(source), &img->listener);
 	/* It may have become ready in between. */
 	image_run_parked(img);
 }
 
+void image_keep_reads(struct image *img)
+{
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&img->lock);
+
+	img->keep = true;
+}
+
+void image_set_written(struct image *img)
+{
+	pthread_mutex_lock(&img->lock);
+	img->written = true;
+	pthread_mutex_unlock(&img->lock);
+	image_run_unwritten(img);
+}
+
 void image_cut_off(struct image *img)
 {
-	struct volume *source;
+	struct point *source;
 
 	pthread_mutex_lock(&img->lock);
 	source = move_ptr(img->source);
-	img->watched = false;
+	img->attached = img->watched = false;
 	img->copier.running = false;
 	while (img->in_watcher)
 		pthread_cond_wait(&img->quiet, &img->lock);
 	pthread_mutex_unlock(&img->lock);
 	if (source) {
-		volume_unlisten(source, &img->listener);
-		volume_unref(source);
+		volume_unlisten(point_volume(source), &img->listener);
+		point_unref(source);
 	}
+	image_run_unwritten(img);
 	image_run_parked(img);
+}
+
+void image_redirect(struct image *img, struct volume *volume)
+{
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&img->lock);
+
+	volume_ref(volume);
+	__atomic_store_n(&img->redirect, volume, __ATOMIC_RELEASE);
+	while (img->n_changes)
+		pthread_cond_wait(&img->quiet, &img->lock);
+}
+
+void image_retire(struct image *img, bool retired)
+{
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&img->lock);
+
+	img->retired = retired;
+	while (retired && img->n_calls)
+		pthread_cond_wait(&img->quiet, &img->lock);
+}
+
+bool image_enter_file_locked(struct image *img)
+{
+	if (img->retired)
+		return false;
+	img->n_calls++;
+	return true;
+}
+
+void image_leave_file(struct image *img)
+{
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&img->lock);
+
+	if (!--img->n_calls)
+		pthread_cond_broadcast(&img->quiet);
 }
 
 /* Takes the right to call the watcher for the last time; false if it is not to
@@ -250,27 +325,26 @@ void image_report_complete(struct image *img)
 	leave_watcher(img);
 }
 
+void image_report_written(struct image *img)
+{
+	bool tell;
+
+	pthread_mutex_lock(&img->lock);
+	tell = img->attached && !img->written && !img->told;
+	img->told = img->told || tell;
+	img->in_watcher += tell;
+	pthread_mutex_unlock(&img->lock);
+	if (!tell)
+		return;
+	img->watcher.written(img->watcher.opaque);
+	leave_watcher(img);
+}
+
 uint64_t image_chunk_bytes(const struct image *img, uint64_t chunk, uint64_t n)
 {
 	uint64_t from = chunk * img->chunk_size, to = (chunk + n) * img->chunk_size;
 
 	return (to < img->size ? to : img->size) - from;
-}
-
-/* The kernel tells of a write that failed once, and forgets it: no later sync is
- * believed (invariant I2). */
-int image_sync_data(void *image)
-{
-	struct image *img = image;
-
-	if (!img->sync_error && fdatasync(img->fd) < 0)
-		img->sync_error = -errno;
-	return img->sync_error;
-}
-
-int image_checkpoint(struct image *img)
-{
-	return chunkmap_checkpoint(img->map, image_sync_data, img);
 }
 
 static void checkpoint_work(struct work *work)
@@ -337,297 +411,7 @@ void image_refresh_allocated(struct image *img)
 				 __ATOMIC_RELAXED);
 }
 
-/* ---- reads --------------------------------------------------------------- */
-
-/* Whether all chunks of a range are there, as far as memory knows. */
-static bool range_is_present(struct image *img, uint64_t offset, size_t len)
+uint64_t image_changed_ms(struct image *img)
 {
-	uint64_t chunk = offset / img->chunk_size;
-	uint64_t n = (offset + len - 1) / img->chunk_size - chunk + 1;
-	bool set;
-
-	return chunkmap_run(img->map, chunk, n, &set) == (int64_t)n && set;
-}
-
-ssize_t image_try_read(struct image *img, void *buf, size_t len, uint64_t offset)
-{
-	struct iovec iov = { .iov_base = buf };
-	ssize_t n;
-
-	if (offset >= img->size)
-		return 0;
-	if (len > img->size - offset)
-		len = img->size - offset;
-	if (!range_is_present(img, offset, len))
-		return -EAGAIN;
-	iov.iov_len = len;
-	n = preadv2(img->fd, &iov, 1, (off_t)offset, RWF_NOWAIT);
-	return n == (ssize_t)len ? n : -EAGAIN;
-}
-
-static void read_file(struct work *work)
-{
-	struct dataop *op = (struct dataop *)((char *)work -
-					      offsetof(struct dataop, work));
-	struct image *img = op->container;
-	size_t have = 0;
-	ssize_t n = 1;
-
-	while (have < op->len && n > 0) {
-		n = pread(img->fd, (char *)op->buf + have, op->len - have,
-			  (off_t)(op->offset + have));
-		if (n > 0)
-			have += (size_t)n;
-	}
-	dataop_answer(op, have == op->len ? 0 : -EIO);
-	dataop_unref(op);
-}
-
-static void load_page(struct work *work)
-{
-	struct dataop *op = (struct dataop *)((char *)work -
-					      offsetof(struct dataop, work));
-	struct image *img = op->container;
-	uint64_t chunk = op->offset / img->chunk_size;
-	uint64_t n = (op->offset + op->len - 1) / img->chunk_size - chunk + 1;
-
-	if (chunkmap_load(img->map, chunk, n) < 0) {
-		dataop_answer(op, -EIO);
-		dataop_unref(op);
-		return;
-	}
-	image_step_read(op);
-}
-
-/* The op leaves the queue it is in, for a holder that answers or frees it. */
-static void forget(struct dataop *op)
-{
-	struct image *img = op->container;
-	bool was_queued;
-
-	pthread_mutex_lock(&img->lock);
-	was_queued = op->queued;
-	if (was_queued)
-		dataop_unqueue(op);
-	pthread_mutex_unlock(&img->lock);
-	if (was_queued)
-		dataop_unref(op);
-}
-
-enum step {
-	STEP_PRESENT,
-	STEP_LOAD,
-	STEP_ABSENT, /* and cannot be fetched */
-	STEP_WAITS,  /* queued */
-	STEP_WANTS_BUFFER, /* queued, and a buffer is wanted */
-};
-
-/*
- * Makes the fills that a read needs from chunk on and has places for; the op
- * waits in the first of them.  image->lock is held.  The fills made are handed
- * to the caller to start.
- */
-static enum step fetch_locked(struct image *img, struct dataop *op, uint64_t chunk,
-			      uint64_t end, struct fill **ret_fills)
-{
-	enum step step = STEP_WAITS;
-
-	while (chunk < end && img->n_fetches < IMAGE_MAX_FETCHES) {
-		bool set;
-		int64_t run = chunkmap_run(img->map, chunk, end - chunk, &set);
-		struct fill *f;
-		void *buf;
-
-		if (run < 0)
-			break;
-		run = (int64_t)fill_free_run_locked(img, chunk, (uint64_t)run);
-		if (set || !run) {
-			chunk += run ? (uint64_t)run : 1;
-			continue;
-		}
-		if (run > FILL_BYTES / img->chunk_size)
-			run = FILL_BYTES / img->chunk_size;
-		buf = bufpool_get(img->all->bufs, BUFPOOL_REQUEST,
-				  image_chunk_bytes(img, chunk, (uint64_t)run));
-		if (!buf) {
-			step = STEP_WANTS_BUFFER;
-			break;
-		}
-		f = fill_new_locked(img, chunk, (uint64_t)run, true);
-		if (!f) {
-			bufpool_put(img->all->bufs, BUFPOOL_REQUEST, buf,
-				    image_chunk_bytes(img, chunk, (uint64_t)run));
-			break;
-		}
-		f->buf = buf;
-		if (!op->queued)
-			dataop_queue(op, &f->waiters);
-		f->next = *ret_fills;
-		*ret_fills = f;
-		chunk += (uint64_t)run;
-	}
-	return step;
-}
-
-static enum step look_locked(struct image *img, struct dataop *op,
-			     struct fill **ret_fills)
-{
-	uint64_t chunk = op->offset / img->chunk_size;
-	uint64_t end = (op->offset + op->len - 1) / img->chunk_size + 1;
-	struct fill *f;
-	bool set = true;
-	int64_t run;
-	enum step step;
-
-	for (; chunk < end; chunk += (uint64_t)run) {
-		run = chunkmap_run(img->map, chunk, end - chunk, &set);
-		if (run < 0)
-			return STEP_LOAD;
-		if (!set)
-			break;
-	}
-	if (chunk >= end)
-		return STEP_PRESENT;
-	if (!img->source)
-		return STEP_ABSENT;
-	f = fill_of_chunk_locked(img, chunk);
-	if (f) {
-		dataop_queue(op, &f->waiters);
-		return STEP_WAITS;
-	}
-	step = volume_is_ready(img->source) ?
-		       fetch_locked(img, op, chunk, end, ret_fills) :
-		       STEP_WAITS;
-	if (!op->queued)
-		dataop_queue(op, &img->parked);
-	return step;
-}
-
-void image_step_read(struct dataop *op)
-{
-	struct image *img = op->container;
-	struct fill *fills = NULL, *f;
-	enum step step;
-
-	if (op->offset >= img->size)
-		op->len = 0;
-	else if (op->len > img->size - op->offset)
-		op->len = img->size - op->offset;
-	if (!op->len) {
-		dataop_answer(op, 0);
-		dataop_unref(op);
-		return;
-	}
-	dataop_ref(op);
-	pthread_mutex_lock(&img->lock);
-	step = look_locked(img, op, &fills);
-	if (step == STEP_PRESENT &&
-	    dataop_get_buffer(op, op->len) == -EAGAIN) {
-		dataop_queue(op, &img->parked);
-		step = STEP_WANTS_BUFFER;
-	}
-	pthread_mutex_unlock(&img->lock);
-
-	switch (step) {
-	case STEP_PRESENT:
-		op->work.fn = read_file;
-		workers_submit(img->all->workers, &op->work);
-		break;
-	case STEP_LOAD:
-		op->work.fn = load_page;
-		workers_submit(img->all->workers, &op->work);
-		break;
-	case STEP_ABSENT:
-		dataop_answer(op, -EIO);
-		dataop_unref(op);
-		break;
-	case STEP_WANTS_BUFFER:
-	case STEP_WAITS:
-		/* The reaper may have answered before the op was queued. */
-		if (dataop_answered(op))
-			forget(op);
-		break;
-	}
-	while ((f = fills)) {
-		fills = f->next;
-		fill_start(f);
-	}
-	if (step == STEP_WANTS_BUFFER)
-		bufpool_wait(img->all->bufs, &img->fetch_bufs);
-	dataop_unref(op);
-}
-
-/* Lets every parked read look again. */
-void image_run_parked(struct image *img)
-{
-	struct dataop_list ops = TAILQ_HEAD_INITIALIZER(ops);
-	struct dataop *op;
-
-	image_ref(img);
-	pthread_mutex_lock(&img->lock);
-	TAILQ_CONCAT(&ops, &img->parked, link);
-	TAILQ_FOREACH (op, &ops, link)
-		op->queued = false;
-	pthread_mutex_unlock(&img->lock);
-	while ((op = TAILQ_FIRST(&ops))) {
-		TAILQ_REMOVE(&ops, op, link);
-		image_step_read(op);
-	}
-	image_unref(img);
-}
-
-static void resume(struct dataop *op)
-{
-	image_run_parked(op->container);
-}
-
-static void ref_container(void *container)
-{
-	image_ref(container);
-}
-
-static void unref_container(void *container)
-{
-	image_unref(container);
-}
-
-static const struct dataop_container ops_of_image = {
-	.cancel = forget,
-	.resume = resume,
-	.ref = ref_container,
-	.unref = unref_container,
-};
-
-static void seek(struct image *img, struct dataop *op)
-{
-	off_t at = (off_t)op->offset;
-
-	if (op->offset >= img->size) {
-		dataop_answer(op, -ENXIO);
-		return;
-	}
-	if (image_is_complete(img))
-		at = lseek(img->fd, at,
-			   op->op == ENGINE_IO_SEEK_DATA ? SEEK_DATA : SEEK_HOLE);
-	else if (op->op == ENGINE_IO_SEEK_HOLE)
-		at = (off_t)img->size;
-	op->result = (uint64_t)at;
-	dataop_answer(op, at < 0 ? -errno : 0);
-}
-
-void image_io(struct image *img, struct engine_io *io, unsigned timeout_ms)
-{
-	struct dataop *op = dataop_new(img->all, io, timeout_ms, img, &ops_of_image);
-
-	if (!op)
-		return;
-	if (op->op == ENGINE_IO_READ) {
-		image_step_read(op);
-		return;
-	}
-	if (op->op == ENGINE_IO_SEEK_DATA || op->op == ENGINE_IO_SEEK_HOLE)
-		seek(img, op);
-	else
-		dataop_answer(op, op->op == ENGINE_IO_FLUSH ? 0 : -EROFS);
-	dataop_unref(op);
+	return __atomic_load_n(&img->changed_ms, __ATOMIC_RELAXED);
 }

@@ -3,11 +3,16 @@
 #define LUNFS_IMAGE_H
 
 /*
- * An image: a target element in a pool, that is filled from a source.
+ * An image: a target element in a pool.  Its file and map are the private store:
+ * what its users wrote and what was copied from its source, a point in time of
+ * another element (chain.h).
  *
- * It is readable at any time: a chunk that has not come yet is fetched first
- * (struct fill, the unit of work that copier and readers share).  Filling in
- * the background is the copier's (copier.h), which is part of the image.
+ * It can be read and written at any time.  What is not in the private store comes
+ * from the point: an image that is being copied (a Clone, or a Snapshot that
+ * detaches) fetches it into its store first (struct fill, the unit of work that
+ * copier and users share); a Snapshot reads through, and fetches only what a write
+ * does not cover.  Filling in the background is the copier's, which is part of the
+ * image.
  *
  * Thread safe; reference counted.
  */
@@ -16,9 +21,10 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "engine/chain.h"
 #include "engine/chunkmap.h"
-#include "engine/pool.h"
 #include "engine/dataop.h"
+#include "engine/pool.h"
 #include "engine/volume.h"
 
 struct image;
@@ -33,14 +39,23 @@ struct image_watcher {
 	void (*complete)(void *opaque);
 	/* Filling cannot go on; called once.  Nothing more is filled. */
 	void (*broken)(void *opaque, int error, const char *reason);
+	/* A user's first change has come where image_params.written was false, also
+	 * after the two above; it and all others wait for image_set_written(),
+	 * which says that this is known durably.  Called once. */
+	void (*written)(void *opaque);
 	void *opaque;
 };
 
 struct image_params {
-	uint64_t id;         /* of the element */
-	uint64_t size;       /* bytes */
+	uint64_t id;	     /* of the element */
+	uint64_t size;	     /* bytes */
 	uint64_t generation; /* of the map */
-	bool complete;       /* has no map: all there */
+	bool complete;	     /* has no map: all there */
+	bool written;	     /* its users have written to it, as is known durably */
+	bool clean;	     /* no clear bit of the map has anything but a hole under
+			      * it, unless its users have written since: the file
+			      * was made for this generation */
+	bool reserved;	     /* its space stays allocated, also where it is zero */
 };
 
 /* Opens files that pool_create_image() has made.  Blocks.  -ESTALE or -EUCLEAN:
@@ -51,24 +66,49 @@ void image_ref(struct image *image);
 void image_unref(struct image *image); /* takes NULL; the last one closes */
 
 /*
- * Gives the image its source, whose name messages use.  From here on absent
- * chunks can be fetched, until image_cut_off().  watcher is copied.
+ * Gives the image its source (of which it takes a reference), whose name messages
+ * use.  From here on absent chunks can be fetched, until image_cut_off().  watcher
+ * is copied.  keep: what is read is kept (a Clone); else only the copier and partial
+ * writes fill (a Snapshot).  source NULL: of an image that is complete already, whose
+ * watcher is still to be told of the first write.
  */
-void image_set_source(struct image *image, struct volume *source,
-		      const char *source_name, const struct image_watcher *watcher);
+void image_set_source(struct image *image, struct point *source, const char *source_name,
+		      bool keep, const struct image_watcher *watcher);
+/* What is read is kept from here on. */
+void image_keep_reads(struct image *image);
+
+/* The changes that wait for it go on. */
+void image_set_written(struct image *image);
+
+/*
+ * The image is the source of others from here on: reads and writes through it go to
+ * `volume`, a volume over the same file (a reference is taken).  The image is
+ * complete, and image_set_written() or image_cut_off() was called, if it had a
+ * watcher.  Blocks: waits for the changes that are under way in the file.  What the
+ * page cache has, image_try_read() still reads from the file.
+ */
+void image_redirect(struct image *image, struct volume *volume);
+
+/*
+ * The file is another image's from here on (a new generation): nothing more is written
+ * into it, changes are -EIO.  Blocks: waits for the calls of the file that are under
+ * way.  After image_cut_off().  retired false: takes that back.
+ */
+void image_retire(struct image *image, bool retired);
 
 /* Starts the background copy, or goes on with it; stops it (fetching goes on).
  * Both return at once. */
 void image_start_copy(struct image *image);
 void image_pause_copy(struct image *image);
 
-/* No more filling of any kind, no call of the watcher afterwards: reads of
- * absent chunks are -EIO.  What is under way at the LUN ends by itself; its
+/* No more filling of any kind, no call of the watcher afterwards: reads and changes
+ * of absent chunks are -EIO; changes that wait for image_set_written() go on.  What is under way at the LUN ends by itself; its
  * data is not used.  Returns at once, except that a call of the watcher that is
  * under way is waited for. */
 void image_cut_off(struct image *image);
 
-/* Makes what has come durable.  Blocks. */
+/* Makes durable what has come: chunks that are new since the last one, with all
+ * data of the file.  Blocks. */
 int image_checkpoint(struct image *image);
 
 /* Starts a checkpoint on a worker unless one is under way. */
@@ -76,9 +116,9 @@ void image_checkpoint_soon(struct image *image);
 
 struct image_progress {
 	uint64_t bytes_total;
-	uint64_t bytes_present; /* of the chunks that are there */
-	uint64_t bytes_copied;  /* read from the source by this process */
-	uint64_t bytes_skipped; /* known to be unmapped by this process */
+	uint64_t bytes_present;	   /* of the chunks that are there */
+	uint64_t bytes_copied;	   /* read from the source by this process */
+	uint64_t bytes_skipped;	   /* known to be unmapped by this process */
 	uint64_t last_progress_ms; /* since 1970; 0 = none by this process */
 };
 void image_progress(struct image *image, struct image_progress *ret_progress);
@@ -88,7 +128,12 @@ bool image_is_complete(struct image *image);
 uint64_t image_allocated(struct image *image);
 void image_refresh_allocated(struct image *image); /* fstat */
 
-/* As engine_data_try_read() and engine_data_submit(). */
+/* CLOCK_REALTIME ms of the last change by its users; 0 = none by this process. */
+uint64_t image_changed_ms(struct image *image);
+
+/* As engine_data_try_read() and engine_data_submit().  An image without a source
+ * (not yet, or cut off) answers -EIO for chunks that are absent, reads as well as
+ * changes.  A medium error of a read that is not kept is that read's -EIO, no more. */
 ssize_t image_try_read(struct image *image, void *buf, size_t len, uint64_t offset);
 void image_io(struct image *image, struct engine_io *io, unsigned timeout_ms);
 

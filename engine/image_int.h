@@ -3,55 +3,63 @@
 #define LUNFS_IMAGE_INT_H
 
 /*
- * What image.c (files, reads), fill.c (the way of a run of chunks from the
- * source into the file) and copier.c (which run is next) share.
+ * What the files of an image share: image.c (its life), image_io.c (requests, and
+ * where they wait), image_read.c, image_write.c, image_file.c (calls of the
+ * file), fill.c (the way of a run of chunks from the source into the file) and
+ * copier.c (which run is next).
  */
 
+#include "engine/engine.h"
 #include "engine/image.h"
+#include "engine/ranges.h"
 
 enum {
 	FILL_BYTES = 1 << 20,  /* the most one fill takes: written in one piece */
-	FILL_PART = 256 << 10, /* and read in parts of this: both as measured.  Of
-				* less where the source takes less at a time */
-	FILL_MAX_PARTS = FILL_BYTES / FILL_PART, /* under way at once */
-	IMAGE_MAX_FETCHES = 8, /* fills at once on behalf of readers */
+	IMAGE_MAX_FETCHES = 8, /* fills at once on behalf of users */
+	IMAGE_MAX_READS = 16,  /* reads at once that go through to the source */
 };
 
-/* A run of chunks on its way.  In image->fills from look-up to bit, which makes
- * it the only filler of its chunks (invariant I7). */
-struct fill {
-	struct image *image; /* with a reference */
-	TAILQ_ENTRY(fill) link;
-	struct fill *next; /* of those its maker has still to start */
+/* Who fills a run of chunks: in image->fillers from look-up to bit, which makes it
+ * the only filler of those that are absent (invariant I7). */
+struct filler {
 	uint64_t chunk, n; /* chunks */
-	uint64_t offset;   /* bytes */
-	uint64_t length;
-	bool fetch; /* for a reader; else for the copier */
+	TAILQ_ENTRY(filler) link;
+	struct dataop_list waiters; /* requests that wait for its end */
+};
+
+TAILQ_HEAD(filler_list, filler);
+
+enum fill_for {
+	FILL_FOR_COPIER,
+	FILL_FOR_READ,
+	FILL_FOR_CHANGE, /* of a part of its chunk */
+};
+
+/* A run of chunks on its way from the source. */
+struct fill {
+	struct filler filler;	 /* first */
+	struct image *image;	 /* with a reference */
+	struct fill *next;	 /* of those its maker has still to start */
+	uint64_t offset, length; /* bytes */
+	enum fill_for why;
 	bool reading; /* counted in copier.n_reading */
-	enum bufpool_class class;
+	bool direct;  /* counted in image.n_direct */
+	bool zero;    /* is known to be zero: nothing to read, but a hole to make */
+	bool own_buf; /* buf is from malloc */
 	void *buf;
-	struct dataop_list waiters; /* image->lock: reads that need it */
-	struct volume *source; /* with a reference, once it was started */
-	uint64_t part;         /* bytes of a part */
-	uint64_t next_part;    /* atomic: where the first one begins that is not made */
-	unsigned n_pending; /* atomic: parts without an answer */
-	int error;          /* atomic: the first error, of the part `failed` */
-	const struct bd_req *failed;
-	struct bd_req parts[FILL_MAX_PARTS];
+	struct point_req req; /* its point with a reference, once it was started */
 	struct work work;
 };
 
-TAILQ_HEAD(fill_list, fill);
-
 /* The copier's part of the image; under image->lock. */
 struct copier {
-	bool running;  /* image_start_copy() */
-	bool stepping; /* a thread is in copier_step() */
-	bool again;    /* something happened meanwhile: step once more */
-	bool loading;  /* a page of the map is being read */
-	bool lost;      /* a fill lost its connection since the last copier_step() */
-	bool no_buffer; /* stands in the pool's queue */
-	bool finishing; /* the last checkpoint is under way */
+	bool running;	 /* image_start_copy() */
+	bool stepping;	 /* a thread is in copier_step() */
+	bool again;	 /* something happened meanwhile: step once more */
+	bool loading;	 /* a page of a map is being read */
+	bool lost;	 /* a fill lost its connection since the last copier_step() */
+	bool no_buffer;	 /* stands in the pool's queue */
+	bool finishing;	 /* the last checkpoint is under way */
 	uint64_t cursor; /* chunk */
 	unsigned n_fills;
 	unsigned n_reading; /* of them: not yet answered by the source */
@@ -72,60 +80,154 @@ struct image {
 	int refs; /* atomic */
 	uint64_t id, size;
 	uint32_t chunk_size;
+	bool reserved;
 	struct pool *pool;
-	int fd;        /* through the page cache */
+	int fd;	       /* through the page cache */
 	int direct_fd; /* O_DIRECT, or -1 */
 	struct chunkmap *map;
-	struct work destroy, checkpoint_work;
-	int sync_error; /* the first of the file; within the map's checkpoint only */
+	struct work destroy, checkpoint_work, flush_work;
 
-	pthread_mutex_t lock;
-	pthread_cond_t quiet; /* in_watcher came to 0 */
-	struct volume *source; /* NULL: absent chunks are -EIO */
+	pthread_mutex_t sync_lock; /* held across a sync of the file */
+	int sync_error;		   /* the first */
+
+	pthread_mutex_t lock; /* protects all that follows but what is atomic */
+	pthread_cond_t quiet; /* in_watcher, n_changes or n_calls came to 0 */
+
+	struct point *source; /* NULL: absent chunks are -EIO */
 	char source_name[NAME_ELEMENT_MAX_LEN + 1];
+	bool keep; /* what is read */
+	struct volume_listener listener;
+
 	struct image_watcher watcher;
 	unsigned in_watcher;
-	bool watched; /* the watcher may be called */
-	struct fill_list fills;
-	unsigned n_fetches;
-	struct dataop_list parked; /* reads that wait for the source, for a
-				    * buffer or for a place among the fetches */
-	struct bufpool_waiter fetch_bufs;
-	struct volume_listener listener;
-	bool checkpointing;
+	bool attached; /* from image_set_source() to image_cut_off() */
+	bool watched;  /* of the watcher, complete or broken may be called */
+	bool told;     /* watcher.written was called */
+
+	bool written;
+	bool changed;	   /* by a user, since it was opened: no direct writes any more */
+	unsigned n_direct; /* fills that may write directly */
+	unsigned n_changes; /* of users, from their submission to their answer */
+	bool retired;	    /* image_retire() */
+	unsigned n_calls;   /* of changes and fills, that change the file */
+	struct range_list order;
+	struct range *freed; /* by others that left, still to be started */
+	bool starting;	     /* a thread starts them */
+
+	struct filler_list fillers;
+	unsigned n_fetches, n_reads;
+	struct dataop_list parked;    /* wait for the source or a buffer */
+	struct dataop_list for_place; /* for a place among the fetches or reads */
+	struct dataop_list unwritten; /* changes, for the owner or direct writes */
+	struct dataop_list flushes;
+	bool serving; /* a thread is in image_serve() */
+	bool flushing, checkpointing;
+	struct bufpool_waiter bufs;
 	struct copier copier;
 
 	/* Atomic. */
-	uint64_t bytes_copied, bytes_skipped, last_progress_ms, allocated;
+	bool clean;		 /* absent chunks are holes */
+	struct volume *redirect; /* set once, with a reference */
+	uint64_t bytes_copied, bytes_skipped, last_progress_ms, allocated, changed_ms;
 };
 
-/* fill.c */
-
-/* Registers a fill of n chunks from chunk on, none of which is in another.
- * image->lock is held; the source is there. */
-struct fill *fill_new_locked(struct image *image, uint64_t chunk, uint64_t n, bool fetch);
-/* Sends it on its way, with its buffer; no lock held. */
-void fill_start(struct fill *fill);
-/* Gives it up before it was started; no lock held. */
-void fill_abandon(struct fill *fill);
-/* The fill that holds a chunk, or NULL. */
-struct fill *fill_of_chunk_locked(struct image *image, uint64_t chunk);
-/* The number of chunks from chunk on, at most n, that no fill holds. */
-uint64_t fill_free_run_locked(struct image *image, uint64_t chunk, uint64_t n);
-size_t fill_bytes(const struct fill *fill);
+/* What a look at the map says of a request. */
+enum step {
+	STEP_GO,
+	STEP_LOAD,	   /* a page of the map is not in memory */
+	STEP_ABSENT,	   /* a chunk is, and cannot be had */
+	STEP_THROUGH,	   /* a read: to the source */
+	STEP_WAITS,	   /* queued */
+	STEP_WANTS_BUFFER, /* queued, and a buffer is wanted */
+};
 
 /* image.c */
 
 /* For who holds no reference: false if there is none any more, and the image is
  * about to be freed. */
 bool image_try_ref(struct image *image);
-void image_step_read(struct dataop *op);
-void image_run_parked(struct image *image);
 void image_report_broken(struct image *image, int error, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 void image_report_complete(struct image *image);
+/* Tells the owner of the first change. */
+void image_report_written(struct image *image);
+/* The right to change the file, until image_leave_file(): false once it is retired. */
+bool image_enter_file_locked(struct image *image);
+void image_leave_file(struct image *image);
 uint64_t image_chunk_bytes(const struct image *image, uint64_t chunk, uint64_t n);
-int image_sync_data(void *image);
+
+/* image_file.c: blocking calls; -errno */
+
+int image_read_file(struct image *image, void *buf, size_t len, uint64_t offset);
+int image_write_file(struct image *image, const void *buf, size_t len, uint64_t offset,
+		     bool direct);
+/* Makes a range zero that may hold anything. */
+int image_zero_file(struct image *image, uint64_t offset, uint64_t len);
+int image_set_bits(struct image *image, uint64_t chunk, uint64_t n);
+/* Makes durable what was answered, with its bits. */
+int image_flush(struct image *image);
+/* Where data, or a hole, begins: as lseek(2). */
+int image_seek(struct image *image, uint64_t offset, bool hole, uint64_t *ret_at);
+
+/* image_io.c */
+
+extern const struct dataop_container image_ops;
+/* Lets a request that has left its queue look again. */
+void image_step(struct dataop *op);
+/* What is queued is forgotten if the reaper has answered it before it stood in the
+ * queue.  No lock held; with a reference on the op. */
+void image_check_queued(struct dataop *op);
+/* Parks a request whose connection was lost; the reaper lets it look again. */
+void image_park_lost(struct dataop *op);
+/* A page of the map is read by a worker, then the op steps. */
+void image_load_for(struct dataop *op);
+/* All that waits for the source or a buffer, or for a place, looks again. */
+void image_run_parked(struct image *image);
+/* Those that wait for a place take those that are free. */
+void image_serve(struct image *image);
+void image_run_unwritten(struct image *image);
+void image_want_buffer(struct image *image);
+/*
+ * Whether the source can give chunks from chunk on now, at most *n, which is made
+ * smaller.  image->lock is held; the source is there.
+ */
+bool image_source_gives_locked(struct image *image, uint64_t chunk, uint64_t *n);
+
+/* image_read.c */
+void image_step_read(struct dataop *op);
+
+/* image_write.c */
+void image_submit_change(struct image *image, struct engine_io *io, unsigned timeout_ms);
+void image_step_change(struct dataop *op);
+/* Ends a change that is not under way at a worker. */
+void image_drop_change(struct dataop *op);
+/* The bytes that it does next. */
+void image_change_piece(struct dataop *op, uint64_t *ret_offset, uint64_t *ret_len);
+/* Whether a change that a fill was made for ends with its error. */
+bool image_change_needs_fill(struct dataop *op);
+
+/* fill.c */
+
+/* Registers a filler of n chunks from chunk on; those that are absent are in no
+ * other.  image->lock is held. */
+void filler_enter_locked(struct image *image, struct filler *filler, uint64_t chunk,
+			 uint64_t n);
+/* Out of the list; its waiters move to ret_waiters. */
+void filler_leave_locked(struct image *image, struct filler *filler,
+			 struct dataop_list *ret_waiters);
+/* The first filler that holds a chunk of a run, or NULL. */
+struct filler *filler_of_run_locked(struct image *image, uint64_t chunk, uint64_t n);
+/* The number of chunks from chunk on, at most n, that no filler holds. */
+uint64_t filler_free_run_locked(struct image *image, uint64_t chunk, uint64_t n);
+/* Registers a fill; the source is there. */
+struct fill *fill_new_locked(struct image *image, uint64_t chunk, uint64_t n,
+			     enum fill_for why);
+/* Sends it on its way, with its buffer; no lock held. */
+void fill_start(struct fill *fill);
+/* Gives it up before it was started; no lock held. */
+void fill_abandon(struct fill *fill);
+/* Those who waited for a filler look again. */
+void filler_wake(struct dataop_list *waiters);
 
 /* copier.c */
 void copier_init(struct image *image);

@@ -84,7 +84,7 @@ int64_t job_time_before_removal(const struct engine *e, const struct job *j)
 		       (int64_t)e->config->daemon.job_retention_s * 1000;
 }
 
-int job_begin(struct engine *e, struct relationship *rel)
+int job_begin(struct engine *e, struct relationship *rel, const char *method)
 {
 	struct store_job row;
 	struct store_relationship rel_row = rel->row;
@@ -93,7 +93,7 @@ int job_begin(struct engine *e, struct relationship *rel)
 	int64_t id;
 	int r;
 
-	job_describe_new(rel->row.name, title, sizeof(title), &row);
+	job_describe_new(method, rel->row.name, title, sizeof(title), &row);
 	row.group_id = rel->group->obj.id;
 	store_begin(e->store);
 	id = store_job_insert(e->store, &row);
@@ -118,12 +118,12 @@ int job_begin(struct engine *e, struct relationship *rel)
 	return 0;
 }
 
-void job_describe_new(const char *relationship, char *title, size_t size,
-		      struct store_job *row)
+void job_describe_new(const char *method, const char *relationship, char *title,
+		      size_t size, struct store_job *row)
 {
 	int64_t now = timefmt_now_ms();
 
-	snprintf(title, size, "CreateGroupReplica %s", relationship);
+	snprintf(title, size, "%s %s", method, relationship);
 	*row = (struct store_job){
 		.name = title,
 		.state = CIM_JOB_RUNNING,
@@ -267,6 +267,12 @@ static void request(struct engine *e, struct job *j, unsigned requested, struct 
 			     "%s: not from JobState %s",
 			     cim_name(&cim_job_request, requested),
 			     cim_name(&cim_job_state, j->state));
+		return;
+	}
+	if (j->rel->op) {
+		outcome_fail(o, CIM_RETURN_IN_USE, 0,
+			     "%s: an instant is being taken; try again when it is there",
+			     cim_name(&cim_job_request, requested));
 		return;
 	}
 	if (requested == CIM_JOB_REQUEST_SUSPEND)

@@ -31,6 +31,24 @@ static int load_element(void *opaque, const struct store_element *row)
 	return el ? object_add(e, &el->obj) : -ENOMEM;
 }
 
+/* One of sequence 0 is the rest of a crash before its instant: it goes. */
+static int load_point(void *opaque, const struct store_point *row)
+{
+	struct engine *e = opaque;
+	struct point_object *po = point_object_new(e, row);
+
+	if (!po)
+		return -ENOMEM;
+	if (!po->source) {
+		point_object_free(po);
+		return -EUCLEAN;
+	}
+	point_object_link(po);
+	if (row->sequence > e->point_sequence)
+		e->point_sequence = row->sequence;
+	return 0;
+}
+
 static int load_group(void *opaque, const struct store_group *row)
 {
 	struct engine *e = opaque;
@@ -161,6 +179,11 @@ static int load_pair(void *opaque, const struct store_pair *row)
 	p->source->n_source++;
 	TAILQ_INSERT_TAIL(&p->source->source_of, p, link);
 	p->target->target_of = p;
+	p->point = point_object_by_id(l->e, row->point_id);
+	if (p->point)
+		p->point->n_pairs++;
+	else if (row->point_id)
+		return -EUCLEAN;
 	return object_add(l->e, &p->obj);
 }
 
@@ -197,6 +220,8 @@ static int load_rows(struct engine *e)
 	int r = store_each_element(e->store, load_element, e);
 
 	if (!r)
+		r = store_each_point(e->store, load_point, e);
+	if (!r)
 		r = store_each_group(e->store, load_group, e);
 	if (!r)
 		r = store_each_member(e->store, load_member, e);
@@ -222,6 +247,9 @@ static void take_config(struct element *el, const struct config_element *conf)
 
 	el->configured = true;
 	el->io_timeout_ms = conf->io_timeout_ms;
+	el->write_through = conf->write_cache == CONFIG_WRITE_THROUGH;
+	if (el->volume)
+		volume_set_write_through(el->volume, el->write_through);
 	if (access_point) {
 		free(el->access_point);
 		el->access_point = access_point;
@@ -365,6 +393,35 @@ static void find_orphan(void *thing, void *opaque)
 		v->found = el;
 }
 
+static void find_untaken(void *thing, void *opaque)
+{
+	struct point_object *po = thing, **found = opaque;
+
+	if (!po->sequence)
+		*found = po;
+}
+
+/* Rows of points whose instant was never there. */
+static int drop_untaken(struct engine *e)
+{
+	for (;;) {
+		struct point_object *found = NULL;
+		int r;
+
+		index_each(&e->points, find_untaken, &found);
+		if (!found)
+			return 0;
+		store_begin(e->store);
+		store_point_delete(e->store, found->obj.id);
+		r = store_commit(e->store);
+		if (r < 0)
+			return r;
+		index_remove(&e->points, &found->obj);
+		TAILQ_REMOVE(&found->source->points, found, link);
+		point_object_free(found);
+	}
+}
+
 static int drop_all(struct engine *e, void (*find)(void *thing, void *opaque))
 {
 	struct vanished v = { e, NULL };
@@ -394,7 +451,7 @@ static bool is_known(void *opaque, const struct pool_entry *file)
 	const struct element *el = object_by_id(e, ENGINE_ELEMENT, file->id);
 
 	if (file->is_point)
-		return false;
+		return point_object_by_id(e, file->id);
 	/* Of whatever pool: one that was renamed loses nothing. */
 	return el && el->origin == STORE_ORIGIN_REPLICA &&
 	       (!file->generation || file->generation == el->generation);
@@ -463,6 +520,8 @@ int load_state(struct engine *e, struct strbuf *errors)
 		if (r1 < 0)
 			r = r1;
 	}
+	if (r >= 0)
+		r = drop_untaken(e);
 	if (r >= 0)
 		r = drop_all(e, find_vanished);
 	if (r >= 0)

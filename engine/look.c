@@ -174,7 +174,7 @@ int engine_element_info(struct engine *e, uint64_t id, struct element_info *ret)
 							  el->status.error);
 	snprintf(ret->url, sizeof(ret->url), "%s", el->url);
 	ret->created_ms = el->created_ms;
-	ret->modified_ms = el->modified_ms;
+	ret->modified_ms = element_modified_ms(el);
 	ret->io_timeout_ms = el->io_timeout_ms;
 	ret->result = el->obj.result;
 	if (ret->is_image) {
@@ -414,7 +414,7 @@ int engine_job_info(struct engine *e, uint64_t id, struct job_info *ret)
 	ret->bytes_total = p.bytes_total;
 	ret->bytes_copied = p.bytes_copied;
 	ret->bytes_skipped = p.bytes_skipped;
-	ret->percent_complete = relation_percent(j->rel);
+	ret->percent_complete = relation_percent_copied(j->rel);
 	ret->bytes_per_second = j->rel->rate;
 	ret->seconds_left = seconds_left(&p, j->rel->rate);
 	return 0;

@@ -39,6 +39,9 @@
 #include "engine/volume.h"
 #include "engine/workers.h"
 
+struct fence_set;
+struct instant;
+struct operation_call;
 struct relationship;
 struct replica_call;
 
@@ -95,10 +98,17 @@ struct element {
 	uint64_t generation;
 	bool complete;
 
+	/* Its points in time, in no order. */
+	TAILQ_HEAD(, point_object) points;
+
 	unsigned n_members;  /* memberships in groups */
 	unsigned n_source;   /* pairs, and calls under way, it is the source of */
 	TAILQ_HEAD(, pair) source_of;
 	struct pair *target_of; /* the pair it is the target of */
+
+	bool write_through; /* write_cache = through */
+	bool unsaved;       /* modified_ms is not in the store yet */
+	struct element *next_unsaved;
 
 	/* Open handles. */
 	unsigned n_handles;
@@ -108,8 +118,10 @@ struct element {
 struct engine_handle {
 	struct engine *engine;
 	struct element *element; /* NULL once it was removed by force */
+	pthread_mutex_t lock;    /* of the next two */
 	struct volume *volume;   /* one of the two, with a reference */
 	struct image *image;
+	bool write; /* opened to write */
 	unsigned io_timeout_ms;
 	pid_t pid;
 	TAILQ_ENTRY(engine_handle) link;
@@ -142,10 +154,31 @@ struct pair {
 	TAILQ_ENTRY(pair) link; /* source->source_of */
 	unsigned copy_state, progress_status;
 	int64_t when_synced;
+	struct point_object *point; /* what the target is read from; NULL: none, or the
+				     * source as it is */
+	struct point *direct;       /* the latter; with a reference */
+	bool written; /* users have written to the target since the instant */
+	bool written_wanted; /* that could not be recorded yet */
 	uint64_t bytes_copied, bytes_skipped; /* before this process's */
 	char error[640];
 	unsigned percent; /* as last told */
 	bool watched;     /* the image has this pair as its watcher */
+	unsigned epoch;   /* rises when the image is cut off: news of before is old */
+};
+
+/* points.c */
+struct point_object {
+	struct object obj; /* no name */
+	struct engine *engine;
+	TAILQ_ENTRY(point_object) link; /* source->points */
+	struct element *source;
+	struct pool_object *pool; /* NULL: no longer configured */
+	char pool_name[NAME_MAX_LEN + 1];
+	uint64_t size, sequence;
+	int64_t created_ms;
+	unsigned n_pairs;    /* that read it */
+	bool linked, armed, handed;
+	struct point *point; /* with a reference; NULL: its files cannot be used */
 };
 
 struct relationship {
@@ -159,6 +192,7 @@ struct relationship {
 	struct engine_command *waiter; /* a spec write that waits for a CopyState */
 	unsigned waits_for;            /* that state */
 	bool ended; /* relation_end() is at work */
+	struct operation_call *op; /* an operation that takes an instant is under way */
 	uint64_t rate;       /* bytes per second, smoothed */
 	uint64_t last_present;
 	int64_t last_rate_ms;
@@ -222,6 +256,10 @@ struct engine {
 	bool stopping; /* no command that would wait; queue_lock */
 	unsigned n_closing; /* devices being closed; the engine's thread */
 	TAILQ_HEAD(, replica_call) calls; /* specs under way; the engine's thread */
+	TAILQ_HEAD(, instant) instants;   /* those with a closed fence; the same */
+	TAILQ_HEAD(, fence_set) fence_sets;
+	struct index points; /* by id; lock */
+	uint64_t point_sequence;
 	int64_t last_tick_ms;
 
 	void (*subscriber)(void *opaque, const struct engine_event *event);
@@ -278,6 +316,16 @@ uint64_t element_new_key(void);
  * files out of the pool in the background. */
 void element_drop_image(struct engine *e, struct element *el, bool by_command);
 int element_save(struct element *el);
+int element_make_volume(struct element *el); /* unless it has one */
+/* Its image has no instant any more: what it holds goes, its files stay. */
+void element_empty_image(struct element *el);
+void element_image_params(const struct element *el, struct image_params *ret);
+/* The last change of its content; the lock is held. */
+int64_t element_modified_ms(const struct element *el);
+void element_note_changed(struct element *el);   /* lock held */
+void elements_save_changed(struct engine *e);    /* the tick, and the stop */
+/* data.c: open handles go to el->image from now on; the lock is held. */
+void element_switch_handles(struct element *el);
 void element_set_error(struct element *el, const char *text);
 /* Out of the store and the objects; nobody uses it. */
 int element_delete(struct engine *e, struct element *el, bool by_command);
@@ -289,6 +337,26 @@ void element_describe_handles(const struct element *el, char *buf, size_t size);
 
 /* mapped.c: starts to count what a thin element has mapped */
 void mapped_count(struct element *el);
+
+/* points.c */
+struct point_object *point_object_new(struct engine *e, const struct store_point *row);
+void point_object_free(struct point_object *po); /* takes NULL; closes */
+void point_object_row(const struct point_object *po, struct store_point *row);
+struct point_object *point_object_by_id(struct engine *e, uint64_t id);
+/* Opens its files; blocks.  Any thread, while nobody else has it. */
+int point_object_open(struct point_object *po);
+void point_object_close(struct point_object *po);
+/* Into the objects; the lock is held. */
+void point_object_link(struct point_object *po);
+void point_object_arm(struct point_object *po); /* once */
+/* A pair lets go of it, durably so already. */
+void point_object_release(struct point_object *po);
+void points_open_all(struct engine *e); /* at start, before any device is open */
+void points_tick(struct engine *e);
+/* Bytes that the points of an element take in their pools; the lock is held. */
+uint64_t points_allocated(const struct element *el);
+/* Takes those of an element, whose rows are gone, out of the objects. */
+void points_drop_of(struct engine *e, struct element *el);
 
 /* group.c */
 struct group *group_new(const struct store_group *row);
@@ -321,6 +389,12 @@ void pair_free(struct pair *p);
 /* Connects image, source and pair, and starts what its state asks for. */
 void pair_attach(struct pair *p);
 void pair_detach(struct pair *p);
+/* Whether its target is read from its point now. */
+bool pair_reads_point(const struct pair *p);
+/* Users have written to the target: recorded, then the writes go on. */
+void pair_written(struct engine *e, struct pair *p);
+/* The image of a complete target is open: its pair wants to know of writes. */
+void pair_watch_complete(struct pair *p, struct image *image);
 /*
  * A change of a relationship's states: begin copies what is, the caller changes
  * the copy, commit checks it against the table of transitions, writes the store,
@@ -329,8 +403,12 @@ void pair_detach(struct pair *p);
 struct pair_draft {
 	unsigned copy_state, progress_status;
 	int64_t when_synced;
+	bool written;
+	struct point_object *point; /* another one, or NULL: the pair lets go of it */
 	const char *error; /* NULL = as it is */
 	bool complete;     /* the target is self-contained from now on */
+	uint64_t generation; /* of the target's map, which is new and empty; 0 = as it
+			      * is */
 };
 struct draft {
 	struct relationship *rel;
@@ -339,6 +417,7 @@ struct draft {
 	unsigned job_state; /* 0 = as it is */
 	unsigned job_error_code;
 	const char *job_error;
+	struct instant *instant; /* whose points get their sequence with it; or NULL */
 };
 int draft_begin(struct draft *d, struct relationship *rel);
 /* Ends the draft.  -errno: nothing was changed. */
@@ -359,6 +438,8 @@ void relation_progress(const struct relationship *rel, struct image_progress *re
 void pair_progress(const struct pair *p, struct image_progress *ret);
 unsigned pair_percent(const struct pair *p);
 unsigned relation_percent(const struct relationship *rel);
+/* Of what a job copies: a Snapshot that detaches too. */
+unsigned relation_percent_copied(const struct relationship *rel);
 void relation_tick(struct engine *e, struct relationship *rel, int64_t now_ms);
 void relation_element_changed(struct engine *e, struct element *el);
 /* Compares the derived states of the group with what was told last; notes the
@@ -367,15 +448,19 @@ void relation_tell(struct engine *e, struct relationship *rel, uint64_t files);
 
 /* operation.c: ModifyReplicaSynchronization */
 void operation_write(struct engine *e, struct engine_command *cmd);
+/* operation_instant.c: takes a new instant for the relationship, in a job.  0 or
+ * -errno: not begun. */
+int operation_take_instant(struct engine *e, struct relationship *rel,
+			   const char *method);
 void operation_allowed(const struct relationship *rel, struct strbuf *b);
 
 /* job.c */
 struct job *job_new(const struct store_job *row);
 /* A new job of a relationship, durable and visible.  -errno. */
-int job_begin(struct engine *e, struct relationship *rel);
+int job_begin(struct engine *e, struct relationship *rel, const char *method);
 /* The row of a job that begins now; its name lives in title. */
-void job_describe_new(const char *relationship, char *title, size_t size,
-		      struct store_job *row);
+void job_describe_new(const char *method, const char *relationship, char *title,
+		      size_t size, struct store_job *row);
 void job_free(void *job);
 void job_row(const struct job *j, struct store_job *row);
 bool job_is_over(const struct job *j);

@@ -13,29 +13,55 @@
 #include "conf/timefmt.h"
 #include "engine/word.h"
 
-/* Ends the relationship at once, or when the copy that still runs has ended. */
+static bool all_complete(const struct relationship *rel)
+{
+	for (size_t i = 0; i < rel->n_pairs; i++)
+		if (!rel->pairs[i]->target->complete)
+			return false;
+	return true;
+}
+
+/* A Snapshot fills itself from now on. */
+static void start_filling(struct relationship *rel)
+{
+	for (size_t i = 0; i < rel->n_pairs; i++) {
+		struct pair *p = rel->pairs[i];
+
+		if (!p->watched || rel->row.sync_type != CIM_SYNC_SNAPSHOT)
+			continue;
+		image_keep_reads(p->target->image);
+		image_start_copy(p->target->image);
+	}
+}
+
+/* Ends the relationship at once, or when its images are self-contained. */
 static void detach(struct engine *e, struct relationship *rel, bool force,
 		   struct outcome *o)
 {
 	struct draft d;
-	int r;
+	int r = 0;
 
 	(void)force;
-	if (relation_copy_state(rel) == CIM_COPY_SYNCHRONIZED) {
+	if (all_complete(rel)) {
 		r = relation_end(e, rel, false, 0);
 		if (r < 0)
 			command_store_failed(o, r);
 		return;
 	}
-	r = draft_begin(&d, rel);
+	if (!rel->job || job_is_over(rel->job))
+		r = job_begin(e, rel, "Detach");
+	if (r >= 0)
+		r = draft_begin(&d, rel);
 	if (r >= 0) {
 		d.row.detaching = true;
 		r = draft_commit(e, &d);
 	}
-	if (r < 0)
+	if (r < 0) {
 		command_store_failed(o, r);
-	else
-		outcome_job_started(o);
+		return;
+	}
+	start_filling(rel);
+	outcome_job_started(o);
 }
 
 /* The images that are open, for a sentence; false if none is. */
@@ -90,69 +116,119 @@ static void return_to_pool(struct engine *e, struct relationship *rel, bool forc
 		command_store_failed(o, r);
 }
 
-/* Takes the instant of a relationship that was only established. */
+/* Refuses what replaces bytes while they are open. */
+static bool is_open(struct engine *e, const struct relationship *rel, const char *name,
+		    bool force, struct outcome *o)
+{
+	char handles[128];
+
+	if (force || !describe_open_images(e, rel, handles, sizeof(handles)))
+		return false;
+	outcome_fail(o, CIM_RETURN_IN_USE, 0, "%s: %s; close it, or write \"%s Force\"",
+		     name, handles, name);
+	return true;
+}
+
+static void take_instant(struct engine *e, struct relationship *rel, const char *name,
+			 struct outcome *o)
+{
+	int r = operation_take_instant(e, rel, name);
+
+	if (r < 0)
+		command_store_failed(o, r);
+	else
+		outcome_job_started(o);
+}
+
+/* Takes the instant of a relationship that has none. */
 static void activate(struct engine *e, struct relationship *rel, bool force,
 		     struct outcome *o)
 {
-	int64_t now = timefmt_now_ms();
+	(void)force;
+	take_instant(e, rel, "Activate", o);
+}
+
+static void resync(struct engine *e, struct relationship *rel, bool force,
+		   struct outcome *o)
+{
+	if (!is_open(e, rel, "ResyncReplica", force, o))
+		take_instant(e, rel, "ResyncReplica", o);
+}
+
+/* The instant is given up; what was written to the images goes with it. */
+static void deactivate(struct engine *e, struct relationship *rel, bool force,
+		       struct outcome *o)
+{
 	struct draft d;
 	int r;
 
-	(void)force;
-	/* One that runs already was begun when the process ended, or the store
-	 * failed, before the instant was there. */
-	r = rel->job && !job_is_over(rel->job) ? 0 : job_begin(e, rel);
-	if (r < 0) {
-		command_store_failed(o, r);
+	if (is_open(e, rel, "Deactivate", force, o))
 		return;
-	}
+	for (size_t i = 0; i < rel->n_pairs; i++)
+		pair_detach(rel->pairs[i]);
 	r = draft_begin(&d, rel);
 	if (r >= 0) {
-		relation_set_instant(&d, now);
+		d.row.when_deactivated = timefmt_now_ms();
+		d.row.when_synced = d.row.when_synchronized = 0;
+		d.row.detaching = false;
+		if (rel->job && !job_is_over(rel->job))
+			d.job_state = CIM_JOB_TERMINATED;
+		for (size_t i = 0; i < rel->n_pairs; i++) {
+			d.pairs[i].copy_state = CIM_COPY_INACTIVE;
+			d.pairs[i].progress_status = CIM_PROGRESS_REQUIRES_ACTIVATE;
+			d.pairs[i].when_synced = 0;
+			d.pairs[i].written = false;
+			d.pairs[i].point = NULL;
+		}
 		r = draft_commit(e, &d);
 	}
 	if (r < 0) {
-		job_drop(e, rel->job);
+		for (size_t i = 0; i < rel->n_pairs; i++)
+			pair_attach(rel->pairs[i]);
 		command_store_failed(o, r);
 		return;
 	}
 	for (size_t i = 0; i < rel->n_pairs; i++)
-		pair_attach(rel->pairs[i]);
-	outcome_job_started(o);
+		element_empty_image(rel->pairs[i]->target);
 }
 
 #define IN(state) (1u << (state))
 
-/* Which CopyStates of a Clone allow which operation, and what carries it out.
- * An operation without a row is not supported. */
+#define ESTABLISHED \
+	(IN(CIM_COPY_INITIALIZED) | IN(CIM_COPY_INACTIVE) | IN(CIM_COPY_PREPARED))
+#define THERE (IN(CIM_COPY_SYNCHRONIZED) | IN(CIM_COPY_SKEWED))
+#define COPYING (IN(CIM_COPY_UNSYNCHRONIZED) | IN(CIM_COPY_SUSPENDED))
+#define ENDED (IN(CIM_COPY_BROKEN) | IN(CIM_COPY_ABORTED))
+
+/* Which CopyStates of a SyncType allow which operation, and what carries it out.  An
+ * operation without a row is not supported. */
 static const struct operation {
 	unsigned number;
+	unsigned sync_type;
 	unsigned states; /* IN(state) */
 	void (*run)(struct engine *e, struct relationship *rel, bool force,
 		    struct outcome *o);
 } operations[] = {
-	{ CIM_OP_ACTIVATE,
-	  IN(CIM_COPY_INITIALIZED) | IN(CIM_COPY_INACTIVE) | IN(CIM_COPY_PREPARED),
-	  activate },
-	{ CIM_OP_DETACH,
-	  IN(CIM_COPY_SYNCHRONIZED) | IN(CIM_COPY_UNSYNCHRONIZED) | IN(CIM_COPY_MIXED),
-	  detach },
-	{ CIM_OP_DISSOLVE,
-	  IN(CIM_COPY_SYNCHRONIZED) | IN(CIM_COPY_UNSYNCHRONIZED) | IN(CIM_COPY_MIXED),
-	  detach },
-	{ CIM_OP_RETURN_TO_RESOURCE_POOL, ~0u, return_to_pool },
+	{ CIM_OP_ACTIVATE, CIM_SYNC_SNAPSHOT, ESTABLISHED, activate },
+	{ CIM_OP_DEACTIVATE, CIM_SYNC_SNAPSHOT, THERE, deactivate },
+	{ CIM_OP_DETACH, CIM_SYNC_SNAPSHOT, THERE, detach },
+	{ CIM_OP_DISSOLVE, CIM_SYNC_SNAPSHOT, THERE, detach },
+	{ CIM_OP_RESYNC_REPLICA, CIM_SYNC_SNAPSHOT, THERE | IN(CIM_COPY_BROKEN), resync },
+	{ CIM_OP_RETURN_TO_RESOURCE_POOL, CIM_SYNC_SNAPSHOT, ~0u, return_to_pool },
+	{ CIM_OP_ACTIVATE, CIM_SYNC_CLONE, ESTABLISHED, activate },
+	{ CIM_OP_DEACTIVATE, CIM_SYNC_CLONE, COPYING, deactivate },
+	{ CIM_OP_DETACH, CIM_SYNC_CLONE, THERE | IN(CIM_COPY_UNSYNCHRONIZED), detach },
+	{ CIM_OP_DISSOLVE, CIM_SYNC_CLONE, THERE | IN(CIM_COPY_UNSYNCHRONIZED), detach },
+	{ CIM_OP_RESYNC_REPLICA, CIM_SYNC_CLONE, COPYING | THERE | ENDED, resync },
+	{ CIM_OP_RETURN_TO_RESOURCE_POOL, CIM_SYNC_CLONE, ~0u, return_to_pool },
 };
 
 #define N_OPERATIONS (sizeof(operations) / sizeof(operations[0]))
 
-/* Mixed allows Detach only while every pair is copied or being copied. */
+/* In Mixed every pair has to be in a state that would do. */
 static bool is_allowed(const struct operation *op, const struct relationship *rel)
 {
-	unsigned state = relation_copy_state(rel);
-
-	if (!(op->states & IN(state)))
-		return false;
-	if (state != CIM_COPY_MIXED || op->states == ~0u)
+	if (op->states == ~0u)
 		return true;
 	for (size_t i = 0; i < rel->n_pairs; i++)
 		if (!(op->states & IN(rel->pairs[i]->copy_state)))
@@ -160,10 +236,21 @@ static bool is_allowed(const struct operation *op, const struct relationship *re
 	return true;
 }
 
+/* The row of an operation, or NULL. */
+static const struct operation *find(const struct relationship *rel, unsigned number)
+{
+	for (size_t i = 0; i < N_OPERATIONS; i++)
+		if (operations[i].number == number &&
+		    operations[i].sync_type == rel->row.sync_type)
+			return &operations[i];
+	return NULL;
+}
+
 void operation_allowed(const struct relationship *rel, struct strbuf *b)
 {
 	for (size_t i = 0; i < N_OPERATIONS; i++)
-		if (is_allowed(&operations[i], rel))
+		if (operations[i].sync_type == rel->row.sync_type &&
+		    is_allowed(&operations[i], rel))
 			strbuf_addf(b, "%s\n",
 				    cim_name(&cim_operation, operations[i].number));
 }
@@ -188,18 +275,26 @@ static void wrong_state(const struct operation *op, const struct relationship *r
 static void run(struct engine *e, struct relationship *rel, unsigned number, bool force,
 		struct outcome *o)
 {
-	for (size_t i = 0; i < N_OPERATIONS; i++) {
-		if (operations[i].number != number)
-			continue;
-		if (is_allowed(&operations[i], rel))
-			operations[i].run(e, rel, force, o);
-		else
-			wrong_state(&operations[i], rel, o);
-		return;
-	}
-	outcome_fail(o, CIM_RETURN_NOT_SUPPORTED, 0,
-		     "%s is not supported for a Clone; read control for what is",
-		     cim_name(&cim_operation, number));
+	const struct operation *op = find(rel, number);
+
+	if (!op)
+		outcome_fail(o, CIM_RETURN_NOT_SUPPORTED, 0,
+			     "%s is not supported for a %s; read control for what is",
+			     cim_name(&cim_operation, number),
+			     cim_name(&cim_sync_type, rel->row.sync_type));
+	else if (rel->op)
+		outcome_fail(o, CIM_RETURN_IN_USE, 0,
+			     "%s: job %s is about to take an instant; wait for its end",
+			     cim_name(&cim_operation, number), rel->job->obj.name);
+	else if (rel->row.detaching && op->run != return_to_pool && op->run != detach)
+		outcome_fail(o, CIM_RETURN_IN_USE, 0,
+			     "%s: relationship \"%s\" is detaching; its images end up on "
+			     "their own",
+			     cim_name(&cim_operation, number), rel->row.name);
+	else if (!is_allowed(op, rel))
+		wrong_state(op, rel, o);
+	else
+		op->run(e, rel, force, o);
 }
 
 /* Cuts " Force" off the end of a text. */

@@ -353,6 +353,15 @@ int pool_create_map(struct pool *pool, uint64_t id, uint64_t size, uint64_t gene
 	return r < 0 ? r : create_map(pool, file, id, size, generation);
 }
 
+int pool_empty_image(struct pool *pool, uint64_t id, uint64_t size)
+{
+	CLEANUP_CLOSE int fd = pool_open_image(pool, id, O_RDWR);
+
+	if (fd < 0)
+		return fd;
+	return ftruncate(fd, 0) < 0 || ftruncate(fd, (off_t)size) < 0 ? -errno : 0;
+}
+
 int pool_create_point(struct pool *pool, uint64_t id, uint64_t size)
 {
 	char file[FILE_NAME_MAX];

@@ -58,6 +58,9 @@ const char *pool_path(const struct pool *pool);
 int pool_create_image(struct pool *pool, uint64_t id, uint64_t size, uint64_t generation,
 		      bool reserve);
 
+/* Makes the raw file all hole. */
+int pool_empty_image(struct pool *pool, uint64_t id, uint64_t size);
+
 /* Syncs the directory. */
 int pool_sync(struct pool *pool);
 

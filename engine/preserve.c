@@ -65,7 +65,7 @@ struct preserve {
 
 static void free_buffer(struct preserve *p)
 {
-	if (p->pooled)
+	if (p->buf && p->pooled)
 		bufpool_put(p->chain->all->bufs, BUFPOOL_REQUEST, p->buf, p->size);
 	else
 		free(p->buf);
@@ -519,10 +519,15 @@ void preserve_kick(struct chain *c)
 {
 	struct preserve *p, *next;
 
-	p = has_preserves(c) ? take_lost(c, volume_is_ready(c->volume)) : NULL;
+	p = has_preserves(c) ? take_lost(c, volume_is_ready(c->volume) ||
+						    dataops_are_stopping(c->all)) :
+			       NULL;
 	for (; p; p = next) {
 		next = p->next;
-		if (p->state == PRESERVE_READ)
+		/* Those who wait have been answered, and will not look again. */
+		if (dataops_are_stopping(c->all))
+			end(p);
+		else if (p->state == PRESERVE_READ)
 			start(p);
 		else
 			to_worker(p, failed_work);

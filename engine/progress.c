@@ -86,15 +86,28 @@ static bool all_complete(const struct relationship *rel)
 	return true;
 }
 
+/* A Snapshot is all there from its instant on. */
+static bool is_there(const struct relationship *rel)
+{
+	return rel->row.sync_type == CIM_SYNC_SNAPSHOT && rel->row.when_synchronized;
+}
+
 unsigned pair_percent(const struct pair *p)
 {
 	struct image_progress progress;
 
+	if (is_there(p->rel))
+		return 100;
 	pair_progress(p, &progress);
 	return percent_of(&progress, p->target->complete);
 }
 
 unsigned relation_percent(const struct relationship *rel)
+{
+	return is_there(rel) ? 100 : relation_percent_copied(rel);
+}
+
+unsigned relation_percent_copied(const struct relationship *rel)
 {
 	struct image_progress p;
 
@@ -139,7 +152,8 @@ static void describe_wait(struct relationship *rel, char *buf, size_t size)
 				    "jobs/%" PRIu64 "/control",
 			 rel->job->obj.id, rel->job->obj.id);
 	for (size_t i = 0; i < rel->n_pairs && !*buf; i++)
-		if (rel->pairs[i]->copy_state == CIM_COPY_UNSYNCHRONIZED)
+		if (rel->pairs[i]->copy_state == CIM_COPY_UNSYNCHRONIZED ||
+		    (rel->row.detaching && !rel->pairs[i]->target->complete))
 			describe_source(rel->pairs[i]->source, buf, size);
 }
 
@@ -221,8 +235,11 @@ void relation_tick(struct engine *e, struct relationship *rel, int64_t now_ms)
 	engine_lock(e);
 	memcpy(rel->waiting_for, waiting_for, sizeof(waiting_for));
 	engine_unlock(e);
+	for (size_t i = 0; i < rel->n_pairs; i++)
+		if (rel->pairs[i]->written_wanted)
+			pair_written(e, rel->pairs[i]);
 	if (state != CIM_COPY_UNSYNCHRONIZED && state != CIM_COPY_SUSPENDED &&
-	    state != CIM_COPY_MIXED)
+	    state != CIM_COPY_MIXED && rel->row.sync_type != CIM_SYNC_SNAPSHOT)
 		return;
 	engine_lock(e);
 	measure_rate(rel, now_ms);
@@ -234,7 +251,7 @@ void relation_tick(struct engine *e, struct relationship *rel, int64_t now_ms)
 		if (!p->watched)
 			continue;
 		image_checkpoint_soon(p->target->image);
-		if (p->copy_state == CIM_COPY_UNSYNCHRONIZED)
+		if (p->copy_state == CIM_COPY_UNSYNCHRONIZED || rel->row.detaching)
 			image_start_copy(p->target->image);
 	}
 }

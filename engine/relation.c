@@ -8,10 +8,14 @@
  *
  *   Initialized, Inactive, Prepared  no instant; the image has no source, its
  *                    reads are EIO
- *   Unsynchronized   the image has its source and the copier runs
- *   Suspended        the image has its source, the copier stands still
- *   Synchronized     the image is complete and durable; no source
- *   Broken, Aborted  no source; what has come stays
+ *   Unsynchronized   the image has its point as source and the copier runs
+ *   Suspended        the image has its point, the copier stands still
+ *   Synchronized     the image is complete and durable; no point
+ *   Skewed           the same, and its users have written to it
+ *   Broken, Aborted  no point; what has come stays
+ *
+ * and of a Snapshot: the image has its point in Synchronized and Skewed; while the
+ * relationship is detaching the copier runs besides.
  *
  * draft.c has the table of who may go where.
  */
@@ -29,11 +33,12 @@
 #include "conf/strbuf.h"
 #include "conf/timefmt.h"
 
-enum pair_news { PAIR_COMPLETE, PAIR_BROKEN };
+enum pair_news { PAIR_COMPLETE, PAIR_BROKEN, PAIR_WRITTEN };
 
 struct pair_message {
 	struct message m;
 	uint64_t pair;
+	unsigned epoch;
 	enum pair_news news;
 	int error;
 	char reason[IMAGE_REASON_MAX];
@@ -153,61 +158,104 @@ static void close_image(struct engine *e, struct pair *p)
 {
 	struct element *target = p->target;
 	struct image_progress progress;
-	struct image *image;
+	struct image *image = NULL;
 
 	pair_progress(p, &progress);
 	engine_lock(e);
-	p->bytes_copied = progress.bytes_copied;
-	p->bytes_skipped = progress.bytes_skipped;
 	target->allocated = image_allocated(target->image);
-	image = move_ptr(target->image);
+	/* The last handle closes it. */
+	if (!target->n_handles) {
+		p->bytes_copied = progress.bytes_copied;
+		p->bytes_skipped = progress.bytes_skipped;
+		image = move_ptr(target->image);
+	}
 	engine_unlock(e);
-	/* Open handles have references of their own. */
 	image_unref(image);
 }
 
-/* Whether all pairs but p are in a state. */
-static bool others_are(const struct pair *p, unsigned copy_state)
+/* Whether all targets but that of p are complete. */
+static bool others_are_complete(const struct pair *p)
 {
 	for (size_t i = 0; i < p->rel->n_pairs; i++)
-		if (p->rel->pairs[i] != p &&
-		    p->rel->pairs[i]->copy_state != copy_state)
+		if (p->rel->pairs[i] != p && !p->rel->pairs[i]->target->complete)
 			return false;
 	return true;
+}
+
+static int commit_completed(struct engine *e, struct pair *p, bool last)
+{
+	struct relationship *rel = p->rel;
+	struct draft d;
+	int r = draft_begin(&d, rel);
+
+	if (r < 0)
+		return r;
+	if (rel->row.sync_type == CIM_SYNC_CLONE) {
+		d.pairs[p->n - 1].copy_state = CIM_COPY_SYNCHRONIZED;
+		d.pairs[p->n - 1].progress_status = CIM_PROGRESS_COMPLETED;
+	}
+	d.pairs[p->n - 1].complete = true;
+	d.pairs[p->n - 1].point = NULL;
+	if (last) {
+		if (rel->row.sync_type == CIM_SYNC_CLONE)
+			d.row.when_synchronized = timefmt_now_ms();
+		d.job_state = CIM_JOB_COMPLETED;
+	}
+	return draft_commit(e, &d);
+}
+
+/* A write to an image counts in a settled state. */
+static void show_written(struct engine *e, struct pair *p)
+{
+	struct draft d;
+
+	if (!p->written || p->copy_state != CIM_COPY_SYNCHRONIZED ||
+	    draft_begin(&d, p->rel) < 0)
+		return;
+	d.pairs[p->n - 1].copy_state = CIM_COPY_SKEWED;
+	if (draft_commit(e, &d) < 0)
+		log_error("%s: pair %u: cannot record Skewed", p->rel->row.name, p->n);
 }
 
 static void pair_completed(struct engine *e, struct pair *p)
 {
 	struct relationship *rel = p->rel;
-	bool last = others_are(p, CIM_COPY_SYNCHRONIZED);
-	struct draft d;
+	bool last = others_are_complete(p);
 	int r;
 
-	if (p->copy_state != CIM_COPY_UNSYNCHRONIZED && p->copy_state != CIM_COPY_SUSPENDED)
+	if (!pair_reads_point(p))
 		return;
 	pair_detach(p);
 	engine_lock(e);
 	rel->last_progress_ms = timefmt_now_ms();
 	engine_unlock(e);
-	r = draft_begin(&d, rel);
-	if (r < 0)
-		return;
-	d.pairs[p->n - 1].copy_state = CIM_COPY_SYNCHRONIZED;
-	d.pairs[p->n - 1].progress_status = CIM_PROGRESS_COMPLETED;
-	d.pairs[p->n - 1].complete = true;
-	if (last) {
-		d.row.when_synchronized = timefmt_now_ms();
-		d.job_state = CIM_JOB_COMPLETED;
-	}
-	r = draft_commit(e, &d);
+	r = commit_completed(e, p, last);
 	if (r < 0) {
 		relation_break(e, p, r, "the state store cannot be written");
 		return;
 	}
 	publish(e, p->target);
 	close_image(e, p);
+	show_written(e, p);
 	if (last && rel->row.detaching)
 		relation_end(e, rel, false, 0);
+}
+
+void pair_written(struct engine *e, struct pair *p)
+{
+	struct draft d;
+	int r = p->written ? 0 : draft_begin(&d, p->rel);
+
+	if (r >= 0 && !p->written) {
+		d.pairs[p->n - 1].written = true;
+		if (p->copy_state == CIM_COPY_SYNCHRONIZED)
+			d.pairs[p->n - 1].copy_state = CIM_COPY_SKEWED;
+		r = draft_commit(e, &d);
+	}
+	/* The next tick tries again; the write waits. */
+	p->written_wanted = r < 0;
+	if (r >= 0 && p->target->image)
+		image_set_written(p->target->image);
 }
 
 static void take_news(struct engine *e, struct message *m)
@@ -215,8 +263,12 @@ static void take_news(struct engine *e, struct message *m)
 	struct pair_message *msg = (struct pair_message *)m;
 	struct pair *p = object_by_id(e, ENGINE_PAIR, msg->pair);
 
+	if (p && p->epoch != msg->epoch)
+		p = NULL;
 	if (p && msg->news == PAIR_COMPLETE)
 		pair_completed(e, p);
+	else if (p && msg->news == PAIR_WRITTEN)
+		pair_written(e, p);
 	else if (p)
 		relation_break(e, p, msg->error, msg->reason);
 	free(msg);
@@ -230,6 +282,7 @@ static void post_news(struct pair *p, enum pair_news news, int error, const char
 		return;
 	msg->m.fn = take_news;
 	msg->pair = p->obj.id;
+	msg->epoch = p->epoch;
 	msg->news = news;
 	msg->error = error;
 	snprintf(msg->reason, sizeof(msg->reason), "%s", reason);
@@ -246,6 +299,11 @@ static void image_broke(void *opaque, int error, const char *reason)
 	post_news(opaque, PAIR_BROKEN, error, reason);
 }
 
+static void image_written(void *opaque)
+{
+	post_news(opaque, PAIR_WRITTEN, 0, "");
+}
+
 /* What came after the last state change, before the process that did it ended, was
  * not counted in the row, but the map knows of it. */
 static void count_what_came(struct pair *p)
@@ -253,6 +311,8 @@ static void count_what_came(struct pair *p)
 	struct image_progress progress;
 	uint64_t counted;
 
+	if (p->rel->row.sync_type == CIM_SYNC_SNAPSHOT)
+		return;
 	pair_progress(p, &progress);
 	counted = progress.bytes_copied + progress.bytes_skipped;
 	engine_lock(p->source->engine);
@@ -261,12 +321,77 @@ static void count_what_came(struct pair *p)
 	engine_unlock(p->source->engine);
 }
 
+bool pair_reads_point(const struct pair *p)
+{
+	if (p->target->complete)
+		return false;
+	if (p->rel->row.sync_type == CIM_SYNC_SNAPSHOT)
+		return p->copy_state == CIM_COPY_SYNCHRONIZED ||
+		       p->copy_state == CIM_COPY_SKEWED;
+	return p->copy_state == CIM_COPY_UNSYNCHRONIZED ||
+	       p->copy_state == CIM_COPY_SUSPENDED;
+}
+
+/* Whether the background copy is wanted. */
+static bool is_copying(const struct pair *p)
+{
+	return p->rel->row.sync_type == CIM_SYNC_SNAPSHOT ?
+		       p->rel->row.detaching :
+		       p->copy_state == CIM_COPY_UNSYNCHRONIZED;
+}
+
+/* What the image is read from: its point in time, or, of a source that others write
+ * unseen, the source as it is.  NULL: none, with the reason. */
+static struct point *source_point(struct pair *p, char *reason, size_t size)
+{
+	const struct point_params params = { .size = p->target->size };
+
+	if (p->point) {
+		if (!p->point->point)
+			snprintf(reason, size,
+				 "pool %s: what was kept of %s cannot be used",
+				 p->point->pool_name, p->source->obj.name);
+		else if (!point_is_broken(p->point->point, reason, size))
+			return p->point->point;
+		return NULL;
+	}
+	if (p->source->exclusive || p->source->origin == STORE_ORIGIN_REPLICA) {
+		snprintf(
+			reason, size,
+			"it was begun by a version of LunFS that kept no points in time; "
+			"copy again");
+		return NULL;
+	}
+	if (!p->direct && point_open(p->source->volume, &params, &p->direct) < 0)
+		snprintf(reason, size, "out of memory");
+	return p->direct;
+}
+
+static const struct image_watcher *watcher_of(struct pair *p, struct image_watcher *w)
+{
+	*w = (struct image_watcher){ .complete = image_completed,
+				     .broken = image_broke,
+				     .written = image_written,
+				     .opaque = p };
+	return w;
+}
+
+void pair_watch_complete(struct pair *p, struct image *image)
+{
+	struct image_watcher w;
+
+	image_set_source(image, NULL, p->source->obj.name, true, watcher_of(p, &w));
+}
+
 void pair_attach(struct pair *p)
 {
-	const struct image_watcher watcher = { image_completed, image_broke, p };
+	bool snapshot = p->rel->row.sync_type == CIM_SYNC_SNAPSHOT;
 	struct engine *e = p->source->engine;
+	char reason[POINT_REASON_MAX] = "";
+	struct image_watcher w;
+	struct point *point;
 
-	if (p->copy_state != CIM_COPY_UNSYNCHRONIZED && p->copy_state != CIM_COPY_SUSPENDED)
+	if (!pair_reads_point(p))
 		return;
 	if (!p->target->image) {
 		relation_break(e, p, -EIO, p->target->error);
@@ -280,11 +405,16 @@ void pair_attach(struct pair *p)
 		relation_break(e, p, -EIO, p->source->error);
 		return;
 	}
+	point = source_point(p, reason, sizeof(reason));
+	if (!point) {
+		relation_break(e, p, -EIO, reason);
+		return;
+	}
 	count_what_came(p);
-	image_set_source(p->target->image, p->source->volume, p->source->obj.name,
-			 &watcher);
+	image_set_source(p->target->image, point, p->source->obj.name,
+			 !snapshot || p->rel->row.detaching, watcher_of(p, &w));
 	p->watched = true;
-	if (p->copy_state == CIM_COPY_UNSYNCHRONIZED)
+	if (is_copying(p))
 		image_start_copy(p->target->image);
 	/* The device may have been refused before it had this pair. */
 	relation_element_changed(e, p->source);
@@ -295,6 +425,11 @@ void pair_detach(struct pair *p)
 	if (p->watched && p->target->image)
 		image_cut_off(p->target->image);
 	p->watched = false;
+	p->epoch++;
+	if (!p->direct)
+		return;
+	point_remove(p->direct);
+	point_unref(move_ptr(p->direct));
 }
 
 /* ---- what fails ------------------------------------------------------------------ */
@@ -315,6 +450,7 @@ static int record_broken(struct engine *e, struct pair *p, int error, const char
 		d.pairs[i].copy_state = CIM_COPY_BROKEN;
 		d.pairs[i].progress_status = CIM_PROGRESS_NOT_APPLICABLE;
 		d.pairs[i].when_synced = 0;
+		d.pairs[i].point = NULL;
 		d.pairs[i].error = rel->pairs[i] == p ? reason : others;
 	}
 	d.row.when_synced = 0;
@@ -355,9 +491,8 @@ void relation_element_changed(struct engine *e, struct element *el)
 	if (el->status.state != BD_REFUSED)
 		return;
 	snprintf(reason, sizeof(reason), "%s", el->status.error);
-	TAILQ_FOREACH (p, &el->source_of, link)
-		if (p->copy_state == CIM_COPY_UNSYNCHRONIZED ||
-		    p->copy_state == CIM_COPY_SUSPENDED)
+	TAILQ_FOREACH(p, &el->source_of, link)
+		if (pair_reads_point(p))
 			relation_break(e, p, -EIO, reason);
 }
 
@@ -395,7 +530,8 @@ static int end_in_store(struct engine *e, struct relationship *rel, bool delete_
 	return store_commit(e->store);
 }
 
-/* Takes the relationship out of the objects; the lock is held. */
+/* Takes the relationship out of the objects; the lock is held.  Its points are the
+ * caller's to release. */
 static void unlink_locked(struct engine *e, struct relationship *rel, bool delete_images,
 			  const struct store_job *job)
 {
@@ -433,8 +569,8 @@ static void unlink_locked(struct engine *e, struct relationship *rel, bool delet
 static void tell_end(struct engine *e, struct relationship *rel, bool delete_images)
 {
 	struct group *g = rel->group;
-	uint64_t element_files = FILE_BIT(ELEMENT_RELATIONSHIPS) |
-				 FILE_BIT(ELEMENT_GROUPS);
+	uint64_t element_files =
+		FILE_BIT(ELEMENT_RELATIONSHIPS) | FILE_BIT(ELEMENT_GROUPS);
 
 	for (size_t i = 0; i < rel->n_pairs; i++) {
 		engine_event_object(e, ENGINE_EVENT_REMOVED, &rel->pairs[i]->obj,
@@ -481,6 +617,9 @@ int relation_end(struct engine *e, struct relationship *rel, bool delete_images,
 	engine_lock(e);
 	unlink_locked(e, rel, delete_images, ends_job ? &job : NULL);
 	engine_unlock(e);
+	for (size_t i = 0; i < n; i++)
+		if (rel->pairs[i]->point)
+			point_object_release(rel->pairs[i]->point);
 	tell_end(e, rel, delete_images);
 	rel->ended = true;
 	replica_check_waiter(e, rel);

@@ -5,16 +5,13 @@
  *
  *   CHECK      the text, the objects it names                (at once)
  *   LOGIN      every source has to be ready; waits LOGIN_MS  (parked)
- *   FILES      ids are drawn, image and map files are made and synced by a
- *              worker                                        (parked)
- *   COMMIT     one transaction: relationship, pairs, job, members; then the
- *              objects, then the copy starts                 (at once)
+ *   INSTANT    ids are drawn, files made, the fence closed; one transaction:
+ *              relationship, pairs, job, members (instant.h)  (parked)
  *   STATE      the write waits for WaitForCopyState           (parked)
  *
- * Durable when: the rows of the images before their files (so that a crash
- * leaves rows without a pair, which the next start deletes with their files),
- * the files before the transaction that makes them targets (invariant I9).
- * Until that transaction nothing can be seen of the call, and a failure leaves
+ * The rows of the images are durable before their files, so that a crash leaves rows
+ * without a pair, which the next start deletes with their files.  Until the
+ * transaction within the fence nothing can be seen of the call, and a failure leaves
  * nothing behind.
  *
  * While a call is under way its group has ->call set and its sources count it in
@@ -52,6 +49,7 @@ static void call_free(struct replica_call *call)
 	spec_done(&call->spec);
 	free(call->sources);
 	free(call->target_ids);
+	free(call->members);
 	free(call);
 }
 
@@ -79,7 +77,7 @@ static void give_up(struct replica_call *call)
 	call_free(call);
 }
 
-/* ---- FILES ----------------------------------------------------------------------- */
+/* ---- INSTANT --------------------------------------------------------------------- */
 
 static void delete_rows(struct replica_call *call)
 {
@@ -115,8 +113,8 @@ void replica_target_row(const struct replica_call *call, size_t i,
 		.url = "",
 		.exclusive = true,
 		.size = source_size(source),
-		.block_size = source->have_info ? source->info.block_size :
-						  source->block_size,
+		.block_size =
+			source->have_info ? source->info.block_size : source->block_size,
 		.serial = "",
 		.wwn = "",
 		.pool = call->pool->obj.name,
@@ -127,78 +125,60 @@ void replica_target_row(const struct replica_call *call, size_t i,
 	target_name(call, i, row->name, sizeof(row->name));
 }
 
-/* By a worker. */
-static void make_files(struct work *work)
-{
-	struct replica_call *call =
-		(struct replica_call *)((char *)work - offsetof(struct replica_call, work));
-	struct pool *pool = call->pool->pool;
-	size_t made = 0;
-	int r = 0;
-
-	while (made < call->n && r >= 0) {
-		r = pool_create_image(pool, call->target_ids[made],
-				      source_size(call->sources[made]), 1, false);
-		made += r >= 0;
-	}
-	if (r >= 0)
-		r = pool_sync(pool);
-	if (r < 0)
-		for (size_t i = 0; i < made; i++)
-			pool_remove_image(pool, call->target_ids[i], 1);
-	call->files_result = r;
-	engine_post(call->engine, &call->files_made);
-}
-
-void replica_undo_files(struct replica_call *call, int r)
-{
-	for (size_t i = 0; i < call->n; i++)
-		pool_remove_image(call->pool->pool, call->target_ids[i], 1);
-	delete_rows(call);
-	command_store_failed(&call->outcome, r);
-	give_up(call);
-}
-
 void replica_call_done(struct replica_call *call)
 {
 	hold_sources(call, -1);
 	call_free(call);
 }
 
-static void take_files(struct engine *e, struct message *m)
+/* The sentence of an instant that was not taken. */
+static void describe_failure(struct replica_call *call, int error)
 {
-	struct replica_call *call =
-		(struct replica_call *)((char *)m - offsetof(struct replica_call,
-							     files_made));
+	const struct instant *in = &call->instant;
+	int own = outcome_code_of_errno(-error) == CIM_RETURN_FAILED ? -error : 0;
 
-	if (engine_is_stopping(e)) {
-		/* What was made goes at the next start. */
+	if (error == -ETIMEDOUT)
+		outcome_fail(
+			&call->outcome, CIM_RETURN_TIMEOUT, 0,
+			"the fence over the members did not close within "
+			"fence_timeout (%u ms): writes under way did not end; nothing "
+			"was made, try again",
+			call->engine->config->daemon.fence_timeout_ms);
+	else if (error == -ENOTCONN)
 		outcome_fail(&call->outcome, CIM_RETURN_FAILED, ENOTCONN,
 			     "LunFS is stopping");
-		give_up(call);
+	else if (!strcmp(in->what, "files"))
+		outcome_fail(&call->outcome, CIM_RETURN_FAILED, own,
+			     "pool %s: the files of the images cannot be made: %s",
+			     in->pool_name, strerror(-error));
+	else if (!strcmp(in->what, "state store"))
+		command_store_failed(&call->outcome, error);
+	else
+		outcome_fail(&call->outcome, CIM_RETURN_FAILED, own, "%s: %s", in->what,
+			     strerror(-error));
+}
+
+static void instant_taken(struct instant *in, int error)
+{
+	struct replica_call *call = in->opaque;
+
+	if (!error) {
+		replica_start(call);
 		return;
 	}
-	if (call->files_result >= 0) {
-		replica_commit(call);
-		return;
-	}
-	delete_rows(call);
-	outcome_fail(&call->outcome, CIM_RETURN_FAILED,
-		     outcome_code_of_errno(-call->files_result) == CIM_RETURN_FAILED ?
-			     -call->files_result :
-			     0,
-		     "pool %s: the files of the images cannot be made: %s",
-		     call->pool->obj.name, strerror(-call->files_result));
+	/* What was made goes at the next start. */
+	if (!engine_is_stopping(call->engine))
+		delete_rows(call);
+	describe_failure(call, error);
 	give_up(call);
 }
 
-static void start_files(struct replica_call *call)
+/* Draws the ids: rows of images and points. */
+static int make_rows(struct replica_call *call)
 {
 	struct engine *e = call->engine;
-	int r;
+	int r, r1;
 
-	call->phase = REPLICA_FILES;
-	call->now_ms = timefmt_now_ms();
 	store_begin(e->store);
 	for (size_t i = 0; i < call->n; i++) {
 		struct store_element row;
@@ -208,16 +188,45 @@ static void start_files(struct replica_call *call)
 		row.id = 0;
 		id = store_element_insert(e->store, &row);
 		call->target_ids[i] = id > 0 ? (uint64_t)id : 0;
+		call->members[i] = (struct instant_member){
+			.source = call->sources[i],
+			.pool = call->pool,
+			.size = row.size,
+			.make = INSTANT_IMAGE_NEW,
+			.target = call->target_ids[i],
+			.generation = 1,
+		};
 	}
+	r1 = instant_add_rows(&call->instant);
 	r = store_commit(e->store);
+	if (r < 0 || r1 < 0)
+		instant_drop_rows(&call->instant);
+	return r < 0 ? r : r1;
+}
+
+static void start_instant(struct replica_call *call)
+{
+	int r;
+
+	call->phase = REPLICA_INSTANT;
+	call->now_ms = timefmt_now_ms();
+	call->instant = (struct instant){
+		.engine = call->engine,
+		.members = call->members,
+		.n = call->n,
+		.no_points = replica_idle_state(call),
+		.one_instant = call->consistency == CIM_CONSISTENCY_SEQUENTIAL,
+		.commit = replica_commit,
+		.done = instant_taken,
+		.opaque = call,
+	};
+	r = make_rows(call);
 	if (r < 0) {
 		command_store_failed(&call->outcome, r);
 		give_up(call);
 		return;
 	}
-	call->work.fn = make_files;
-	call->files_made.fn = take_files;
-	workers_submit(e->workers, &call->work);
+	instant_run(&call->instant);
 }
 
 /* ---- LOGIN ----------------------------------------------------------------------- */
@@ -252,7 +261,7 @@ static bool try_login(struct replica_call *call)
 		if (call->listed)
 			TAILQ_REMOVE(&call->engine->calls, call, link);
 		call->listed = false;
-		start_files(call);
+		start_instant(call);
 		return true;
 	}
 	refused = *el->error || el->status.state == BD_REFUSED ||
@@ -303,13 +312,15 @@ static int find_sources(struct replica_call *call)
 					    call->spec.source_group, ENGINE_GROUP);
 		if (g == call->group)
 			return outcome_fail(&call->outcome, CIM_RETURN_INVALID_PARAMETER,
-					    0, "SourceGroup: \"%s\" cannot be its own "
-					       "replica; write the spec in another group",
+					    0,
+					    "SourceGroup: \"%s\" cannot be its own "
+					    "replica; write the spec in another group",
 					    g->obj.name);
 		if (!g->n_members)
 			return outcome_fail(&call->outcome, CIM_RETURN_INVALID_PARAMETER,
-					    0, "SourceGroup: group \"%s\" is empty; write "
-					       "its members first",
+					    0,
+					    "SourceGroup: group \"%s\" is empty; write "
+					    "its members first",
 					    g->obj.name);
 	} else {
 		one = object_by_name(e, ENGINE_ELEMENT, call->spec.source_element);
@@ -320,7 +331,8 @@ static int find_sources(struct replica_call *call)
 	call->n = g ? g->n_members : 1;
 	call->sources = calloc(call->n, sizeof(*call->sources));
 	call->target_ids = calloc(call->n, sizeof(*call->target_ids));
-	if (!call->sources || !call->target_ids)
+	call->members = calloc(call->n, sizeof(*call->members));
+	if (!call->sources || !call->target_ids || !call->members)
 		return outcome_fail(&call->outcome, CIM_RETURN_FAILED, ENOMEM,
 				    "out of memory");
 	memcpy(call->sources, g ? g->members : &one, call->n * sizeof(*call->sources));
@@ -360,7 +372,8 @@ static int find_pool(struct replica_call *call)
 				    "NAME] to %s",
 				    e->config->path);
 	call->pool = object_by_name(e, ENGINE_POOL, name);
-	return call->pool ? 0 : fail_missing(call, "TargetPool", "pool", name, ENGINE_POOL);
+	return call->pool ? 0 :
+			    fail_missing(call, "TargetPool", "pool", name, ENGINE_POOL);
 }
 
 static void find_same_name(void *thing, void *opaque)
@@ -399,10 +412,11 @@ static int check_names(struct replica_call *call)
 					    call->spec.relationship_name,
 					    NAME_ELEMENT_MAX_LEN);
 		if (object_by_name(call->engine, ENGINE_ELEMENT, name))
-			return outcome_fail(&call->outcome, CIM_RETURN_IN_USE, 0,
-					    "RelationshipName: there is an element \"%s\" "
-					    "already; choose another name, or remove it",
-					    name);
+			return outcome_fail(
+				&call->outcome, CIM_RETURN_IN_USE, 0,
+				"RelationshipName: there is an element \"%s\" "
+				"already; choose another name, or remove it",
+				name);
 	}
 	return 0;
 }
@@ -416,13 +430,21 @@ static int decide_consistency(struct replica_call *call)
 		if (!call->sources[i]->exclusive &&
 		    call->sources[i]->origin != STORE_ORIGIN_REPLICA)
 			shared = call->sources[i];
+	if (shared && call->spec.sync_type == CIM_SYNC_SNAPSHOT)
+		return outcome_fail(
+			&call->outcome, CIM_RETURN_NOT_SUPPORTED, 0,
+			"SyncType: there is no Snapshot of member \"%s\", as it "
+			"is shared: what others write to it cannot be kept; make "
+			"it exclusive and write it through LunFS, or make a Clone",
+			shared->obj.name);
 	if (shared && call->spec.consistency == CIM_CONSISTENCY_SEQUENTIAL)
-		return outcome_fail(&call->outcome, CIM_RETURN_NOT_SUPPORTED, 0,
-				    "Consistency: Sequential Consistency is not to be had "
-				    "with shared_method = none, as member \"%s\" is "
-				    "shared: others may write it while it is copied; make "
-				    "it exclusive, or leave Consistency out",
-				    shared->obj.name);
+		return outcome_fail(
+			&call->outcome, CIM_RETURN_NOT_SUPPORTED, 0,
+			"Consistency: Sequential Consistency is not to be had "
+			"with shared_method = none, as member \"%s\" is "
+			"shared: others may write it while it is copied; make "
+			"it exclusive, or leave Consistency out",
+			shared->obj.name);
 	call->consistency = call->spec.consistency ? call->spec.consistency :
 			    shared		   ? CIM_CONSISTENCY_NONE :
 						     CIM_CONSISTENCY_SEQUENTIAL;
@@ -438,10 +460,11 @@ static int check_group(struct replica_call *call)
 	struct group *g = call->group;
 
 	if (g->rel || g->call)
-		return outcome_fail(&call->outcome, CIM_RETURN_IN_USE, 0,
-				    "spec: group \"%s\" has a relationship already; write "
-				    "Detach or ReturnToResourcePool to its control first",
-				    g->obj.name);
+		return outcome_fail(
+			&call->outcome, CIM_RETURN_IN_USE, 0,
+			"spec: group \"%s\" has a relationship already; write "
+			"Detach or ReturnToResourcePool to its control first",
+			g->obj.name);
 	return 0;
 }
 
@@ -449,10 +472,11 @@ static int check_members(struct replica_call *call)
 {
 	if (!call->group->n_members)
 		return 0;
-	return outcome_fail(&call->outcome, CIM_RETURN_INVALID_PARAMETER, 0,
-			    "TargetGroup: this group has members; write TargetGroup=%s to "
-			    "overwrite them, or empty the list, or use another group",
-			    call->group->obj.name);
+	return outcome_fail(
+		&call->outcome, CIM_RETURN_INVALID_PARAMETER, 0,
+		"TargetGroup: this group has members; write TargetGroup=%s to "
+		"overwrite them, or empty the list, or use another group",
+		call->group->obj.name);
 }
 
 /* Before anything else, and before the call holds anything. */

@@ -6,9 +6,10 @@
  * files) and replica_commit.c (commit, waiting for a CopyState). */
 
 #include "conf/spec.h"
+#include "engine/instant.h"
 #include "engine/model.h"
 
-enum replica_phase { REPLICA_LOGIN, REPLICA_FILES };
+enum replica_phase { REPLICA_LOGIN, REPLICA_INSTANT };
 
 struct replica_call {
 	struct engine *engine;
@@ -29,20 +30,24 @@ struct replica_call {
 	bool listed;
 	bool interrupted; /* the writer is to be let go */
 	TAILQ_ENTRY(replica_call) link; /* engine->calls, while in LOGIN */
-	struct work work;
-	struct message files_made;
-	int files_result;
+	struct instant instant;
+	struct instant_member *members; /* of the instant: one for each source */
+	struct replica_made *made; /* what the transaction has made, not visible yet */
 };
 
-/* The files are there: makes the relationship, starts it, answers or waits.
- * Frees the call. */
-void replica_commit(struct replica_call *call);
+/* A state that is established without an instant; 0 = the copy starts. */
+unsigned replica_idle_state(const struct replica_call *call);
 
-/* replica.c, for replica_commit(): the row of the i-th target; the end of a call
- * whose transaction failed with r; the end of one that was carried out. */
+/* Within the fence: one transaction makes the relationship.  0 or -errno. */
+int replica_commit(struct instant *instant);
+/* The instant is there: the relationship becomes visible and starts; the write is
+ * answered or waits. */
+void replica_start(struct replica_call *call);
+
+/* replica.c, for those: the row of the i-th target; the end of a call that was carried
+ * out, which frees it. */
 void replica_target_row(const struct replica_call *call, size_t i,
 			struct store_element *row);
-void replica_undo_files(struct replica_call *call, int r);
 void replica_call_done(struct replica_call *call);
 
 /* Parks a write until its relationship reaches a state (0 = answers at once). */

@@ -16,14 +16,14 @@
 #include "conf/timefmt.h"
 
 /* Everything that the transaction makes, before it is visible. */
-struct made {
+struct replica_made {
 	struct relationship *rel;
 	struct element **targets;
 	struct job *job; /* NULL: nothing to do until Activate */
 	size_t n;
 };
 
-static void made_free(struct made *m)
+static void made_free(struct replica_made *m)
 {
 	relation_free(m->rel);
 	if (m->job)
@@ -32,10 +32,15 @@ static void made_free(struct made *m)
 		if (m->targets[i])
 			element_free(m->targets[i]);
 	free(m->targets);
+	free(m);
 }
 
-/* A state that is established without an instant; 0 = the copy starts. */
-static unsigned idle_state(const struct replica_call *call)
+static bool is_snapshot(const struct replica_call *call)
+{
+	return call->spec.sync_type == CIM_SYNC_SNAPSHOT;
+}
+
+unsigned replica_idle_state(const struct replica_call *call)
 {
 	unsigned s = call->spec.wait_for_copy_state;
 
@@ -48,17 +53,15 @@ static unsigned idle_state(const struct replica_call *call)
 static void relationship_row(const struct replica_call *call, const char *spec,
 			     struct store_relationship *row)
 {
-	bool instant = !idle_state(call);
-	bool consistent =
-		call->consistency_state != CIM_CONSISTENCY_STATE_INCONSISTENT;
+	bool instant = !replica_idle_state(call);
+	bool consistent = call->consistency_state != CIM_CONSISTENCY_STATE_INCONSISTENT;
 
 	*row = (struct store_relationship){
 		.group_id = call->group->obj.id,
 		.sync_type = call->spec.sync_type,
 		.mode = call->spec.mode ? call->spec.mode : CIM_MODE_ASYNCHRONOUS,
 		.source_group_id = call->source_group ? call->source_group->obj.id : 0,
-		.source_element_id =
-			call->source_group ? 0 : call->sources[0]->obj.id,
+		.source_element_id = call->source_group ? 0 : call->sources[0]->obj.id,
 		.consistency = call->consistency,
 		.consistency_state = call->consistency_state,
 		.copy_priority = CIM_PRIORITY_SAME,
@@ -67,20 +70,21 @@ static void relationship_row(const struct replica_call *call, const char *spec,
 		.when_established = call->now_ms,
 		.when_activated = instant ? call->now_ms : 0,
 		.when_synced = instant && consistent ? call->now_ms : 0,
+		.when_synchronized = instant && is_snapshot(call) ? call->now_ms : 0,
 	};
 	memcpy(row->name, call->spec.relationship_name, sizeof(row->name));
 }
 
-static int add_job(struct replica_call *call, struct made *m,
+static int add_job(struct replica_call *call, struct replica_made *m,
 		   struct store_relationship *row)
 {
 	struct store_job job;
 	char title[96];
 	int64_t id;
 
-	if (idle_state(call))
+	if (replica_idle_state(call) || is_snapshot(call))
 		return 0;
-	job_describe_new(row->name, title, sizeof(title), &job);
+	job_describe_new("CreateGroupReplica", row->name, title, sizeof(title), &job);
 	job.group_id = row->group_id;
 	id = store_job_insert(call->engine->store, &job);
 	if (id <= 0)
@@ -91,19 +95,23 @@ static int add_job(struct replica_call *call, struct made *m,
 	return m->job ? 0 : -ENOMEM;
 }
 
-static int add_pair(struct replica_call *call, struct made *m, size_t i)
+static int add_pair(struct replica_call *call, struct replica_made *m, size_t i)
 {
 	const struct store_relationship *rel = &m->rel->row;
-	unsigned idle = idle_state(call);
+	unsigned idle = replica_idle_state(call);
 	struct store_pair row = {
 		.relationship_id = rel->id,
 		.n = (unsigned)i + 1,
 		.source_id = call->sources[i]->obj.id,
 		.target_id = call->target_ids[i],
-		.copy_state = idle ? idle : CIM_COPY_UNSYNCHRONIZED,
-		.progress_status = idle ? CIM_PROGRESS_REQUIRES_ACTIVATE :
-					  CIM_PROGRESS_SYNCHRONIZING,
+		.copy_state = idle		? idle :
+			      is_snapshot(call) ? CIM_COPY_SYNCHRONIZED :
+						  CIM_COPY_UNSYNCHRONIZED,
+		.progress_status = idle		     ? CIM_PROGRESS_REQUIRES_ACTIVATE :
+				   is_snapshot(call) ? CIM_PROGRESS_COMPLETED :
+						       CIM_PROGRESS_SYNCHRONIZING,
 		.when_synced = rel->when_synced,
+		.point_id = call->members[i].point ? call->members[i].point->obj.id : 0,
 		.error = "",
 	};
 	struct store_element target;
@@ -121,7 +129,7 @@ static int add_pair(struct replica_call *call, struct made *m, size_t i)
 	return m->targets[i] ? 0 : -ENOMEM;
 }
 
-static int write_all(struct replica_call *call, struct made *m)
+static int write_all(struct replica_call *call, struct replica_made *m)
 {
 	CLEANUP_STRBUF struct strbuf spec = STRBUF_INIT;
 	struct store *store = call->engine->store;
@@ -155,7 +163,7 @@ static int write_all(struct replica_call *call, struct made *m)
 }
 
 /* From the transaction into the objects; the lock is held. */
-static void link_locked(struct replica_call *call, struct made *m)
+static void link_locked(struct replica_call *call, struct replica_made *m)
 {
 	struct engine *e = call->engine;
 	struct relationship *rel = m->rel;
@@ -172,6 +180,9 @@ static void link_locked(struct replica_call *call, struct made *m)
 		p->rel = rel;
 		p->source = call->sources[i];
 		p->target = m->targets[i];
+		p->point = call->members[i].point;
+		if (p->point)
+			p->point->n_pairs++;
 		p->source->n_source++;
 		TAILQ_INSERT_TAIL(&p->source->source_of, p, link);
 		p->target->target_of = p;
@@ -212,43 +223,55 @@ static void tell_made(struct engine *e, struct relationship *rel)
 	relation_tell(e, rel, FILE_BIT(GROUP_N_FILES) - 1);
 }
 
-void replica_commit(struct replica_call *call)
+int replica_commit(struct instant *in)
 {
-	struct engine *e = call->engine;
-	struct engine_command *cmd;
-	struct made m = { 0 };
-	unsigned wait;
-	bool interrupted;
+	struct replica_call *call = in->opaque;
+	struct store *store = call->engine->store;
+	struct replica_made *m = calloc(1, sizeof(*m));
 	int r;
 
-	store_begin(e->store);
-	r = write_all(call, &m);
+	if (!m)
+		return -ENOMEM;
+	call->now_ms = in->when_ms;
+	store_begin(store);
+	instant_store(in);
+	r = write_all(call, m);
 	if (r < 0)
-		store_rollback(e->store);
+		store_rollback(store);
 	else
-		r = store_commit(e->store);
+		r = store_commit(store);
 	if (r < 0) {
-		made_free(&m);
-		replica_undo_files(call, r);
-		return;
+		made_free(m);
+		return r;
 	}
+	call->made = m;
+	return 0;
+}
+
+void replica_start(struct replica_call *call)
+{
+	struct replica_made *m = call->made;
+	struct relationship *rel = m->rel;
+	struct engine *e = call->engine;
+	struct engine_command *cmd = call->cmd;
+	unsigned wait = call->spec.wait_for_copy_state;
+	bool interrupted = call->interrupted;
+
 	for (size_t i = 0; i < call->n; i++)
-		element_open(m.targets[i]);
+		element_open(m->targets[i]);
 	engine_lock(e);
-	link_locked(call, &m);
+	link_locked(call, m);
 	engine_unlock(e);
-	tell_made(e, m.rel);
+	tell_made(e, rel);
 	for (size_t i = 0; i < call->n; i++)
-		pair_attach(m.rel->pairs[i]);
-	free(m.targets);
-	cmd = call->cmd;
-	wait = idle_state(call) ? 0 : call->spec.wait_for_copy_state;
-	interrupted = call->interrupted;
-	if (cmd && idle_state(call)) {
+		pair_attach(rel->pairs[i]);
+	free(m->targets);
+	free(m);
+	if (cmd && (replica_idle_state(call) || is_snapshot(call))) {
 		outcome_ok(&cmd->outcome);
 		command_answer(e, cmd);
 	} else if (cmd) {
-		replica_wait(e, m.rel, wait, cmd);
+		replica_wait(e, rel, wait, cmd);
 		if (interrupted)
 			replica_interrupt_waiter(e, cmd);
 	}

@@ -92,9 +92,21 @@ struct store_pair {
 	unsigned copy_state; /* enum cim_copy_state */
 	unsigned progress_status;
 	int64_t when_synced;
+	uint64_t point_id;     /* what the target is read from; 0 = none */
+	bool written;          /* users have written to the target since the instant */
 	uint64_t bytes_copied; /* as of the last state change */
 	uint64_t bytes_skipped;
 	const char *error;
+};
+
+/* A point in time of an element (chain.h), with a store in a pool. */
+struct store_point {
+	uint64_t id;
+	uint64_t source_id; /* element */
+	const char *pool;
+	uint64_t size;     /* bytes */
+	uint64_t sequence; /* rises with the instants; 0 = its instant was never there */
+	int64_t created;
 };
 
 struct store_job {
@@ -161,6 +173,9 @@ int store_relationship_update(struct store *s, const struct store_relationship *
 int store_relationship_delete(struct store *s, uint64_t id); /* with its pairs */
 int64_t store_pair_insert(struct store *s, const struct store_pair *row);
 int store_pair_update(struct store *s, const struct store_pair *row);
+int64_t store_point_insert(struct store *s, const struct store_point *row);
+int store_point_update(struct store *s, const struct store_point *row);
+int store_point_delete(struct store *s, uint64_t id);
 int64_t store_job_insert(struct store *s, const struct store_job *row);
 int store_job_update(struct store *s, const struct store_job *row);
 int store_job_delete(struct store *s, uint64_t id);
@@ -185,6 +200,9 @@ int store_each_relationship(struct store *s,
 			    void *opaque);
 int store_each_pair(struct store *s,
 		    int (*fn)(void *opaque, const struct store_pair *row), void *opaque);
+int store_each_point(struct store *s,
+		     int (*fn)(void *opaque, const struct store_point *row),
+		     void *opaque);
 int store_each_job(struct store *s, int (*fn)(void *opaque, const struct store_job *row),
 		   void *opaque);
 

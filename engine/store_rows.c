@@ -117,6 +117,8 @@ static const struct column pair_columns[] = {
 	COLUMN(store_pair, copy_state),
 	COLUMN(store_pair, progress_status),
 	COLUMN(store_pair, when_synced),
+	REF(store_pair, point_id),
+	COLUMN(store_pair, written),
 	COLUMN(store_pair, bytes_copied),
 	COLUMN(store_pair, bytes_skipped),
 	COLUMN(store_pair, error),
@@ -139,6 +141,15 @@ static const struct column job_columns[] = {
 	COLUMN(store_job, bytes_skipped),
 };
 
+static const struct column point_columns[] = {
+	REF(store_point, id),
+	REF(store_point, source_id),
+	COLUMN(store_point, pool),
+	COLUMN(store_point, size),
+	COLUMN(store_point, sequence),
+	COLUMN(store_point, created),
+};
+
 #define TABLE(sql_name, order, columns)                                          \
 	{ sql_name, order, columns, sizeof(columns) / sizeof((columns)[0]) }
 
@@ -148,6 +159,7 @@ static const struct table tables[STORE_N_TABLES] = {
 	[STORE_TABLE_RELATIONSHIP] = TABLE("relationship", "id", relationship_columns),
 	[STORE_TABLE_PAIR] = TABLE("pair", "relationship_id, n", pair_columns),
 	[STORE_TABLE_JOB] = TABLE("job", "id", job_columns),
+	[STORE_TABLE_POINT] = TABLE("point", "id", point_columns),
 };
 /* clang-format on */
 
@@ -157,6 +169,7 @@ union any_row {
 	struct store_relationship relationship;
 	struct store_pair pair;
 	struct store_job job;
+	struct store_point point;
 };
 
 /* SQL. */
@@ -414,6 +427,21 @@ int store_pair_update(struct store *s, const struct store_pair *row)
 	return row_update(s, STORE_TABLE_PAIR, row);
 }
 
+int64_t store_point_insert(struct store *s, const struct store_point *row)
+{
+	return row_insert(s, STORE_TABLE_POINT, row);
+}
+
+int store_point_update(struct store *s, const struct store_point *row)
+{
+	return row_update(s, STORE_TABLE_POINT, row);
+}
+
+int store_point_delete(struct store *s, uint64_t id)
+{
+	return row_delete(s, STORE_TABLE_POINT, id);
+}
+
 int64_t store_job_insert(struct store *s, const struct store_job *row)
 {
 	return row_insert(s, STORE_TABLE_JOB, row);
@@ -567,6 +595,7 @@ DEFINE_EACH(element, STORE_TABLE_ELEMENT)
 DEFINE_EACH(group, STORE_TABLE_GROUP)
 DEFINE_EACH(relationship, STORE_TABLE_RELATIONSHIP)
 DEFINE_EACH(pair, STORE_TABLE_PAIR)
+DEFINE_EACH(point, STORE_TABLE_POINT)
 DEFINE_EACH(job, STORE_TABLE_JOB)
 
 int store_each_member(struct store *s,

@@ -134,6 +134,21 @@ static const char *const migrations[] = {
 	");"
 	"CREATE INDEX pair_source ON pair (source_id);"
 	"CREATE INDEX pair_target ON pair (target_id);",
+
+	"CREATE TABLE point ("
+	"	id INTEGER PRIMARY KEY AUTOINCREMENT,"
+	"	source_id INTEGER NOT NULL REFERENCES element ON DELETE CASCADE"
+	"		DEFERRABLE INITIALLY DEFERRED,"
+	"	pool TEXT NOT NULL,"
+	"	size INTEGER NOT NULL,"
+	"	sequence INTEGER NOT NULL,"
+	"	created INTEGER NOT NULL"
+	");"
+	"CREATE INDEX point_source ON point (source_id);"
+	"ALTER TABLE pair ADD COLUMN point_id INTEGER REFERENCES point"
+	"	DEFERRABLE INITIALLY DEFERRED;"
+	"ALTER TABLE pair ADD COLUMN written INTEGER NOT NULL DEFAULT 0;"
+	"CREATE INDEX pair_point ON pair (point_id);",
 };
 
 enum { N_MIGRATIONS = sizeof(migrations) / sizeof(migrations[0]) };

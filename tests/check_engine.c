@@ -342,7 +342,8 @@ START_TEST(a_refused_spec_names_its_reason_and_makes_nothing)
 		  "shared_method" },
 		{ "SourceElement=a SyncType=Clone RelationshipName=taken\n", 6, EBUSY,
 		  "taken_1" },
-		{ "SourceElement=a SyncType=Snapshot\n", 1, EOPNOTSUPP, "Snapshot" },
+		{ "SourceElement=a SyncType=Mirror\n", 1, EOPNOTSUPP, "Mirror" },
+		{ "SourceElement=s SyncType=Snapshot\n", 1, EOPNOTSUPP, "is shared" },
 		{ "SourceElement=a SyncType=Clone", 5, EINVAL, "" },
 	};
 	struct engine_command cmd;

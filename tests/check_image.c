@@ -32,10 +32,10 @@ static unsigned seed;
 struct device {
 	struct blockdev base;
 	struct volume *volume;
-	bool within;      /* answers within submit */
-	bool silent;      /* does not answer: keeps the requests */
-	int error;        /* what every request gets; atomic */
-	int lose;         /* of 1000 requests, those that lose the connection; atomic */
+	bool within;	  /* answers within submit */
+	bool silent;	  /* does not answer: keeps the requests */
+	int error;	  /* what every request gets; atomic */
+	int lose;	  /* of 1000 requests, those that lose the connection; atomic */
 	unsigned late_us; /* the most an answer takes */
 	struct bd_req *kept;
 };
@@ -138,7 +138,8 @@ static void device_changed(void *opaque)
 
 static void device_init(struct device *d, bool thin, uint32_t max_transfer)
 {
-	const struct bd_params params = { .name = "lun", .watcher = { NULL, device_changed, d } };
+	const struct bd_params params = { .name = "lun",
+					  .watcher = { NULL, device_changed, d } };
 
 	memset(d, 0, sizeof(*d));
 	ck_assert_int_eq(bd_init(&d->base, &device_ops, &params), 0);
@@ -234,16 +235,16 @@ static void forget_counts(void)
 	n_waiting = n_right = n_eio = n_wrong = 0;
 }
 
-#define WAIT_FOR(condition)                                                              \
-	do {                                                                             \
-		uint64_t until_ = timefmt_monotonic_ns() +                               \
-				  DEADLINE_S * UINT64_C(1000000000);                     \
-                                                                                         \
-		while (!(condition)) {                                                   \
-			ck_assert_msg(timefmt_monotonic_ns() < until_, "never: %s",      \
-				      #condition);                                       \
-			usleep(2000);                                                    \
-		}                                                                        \
+#define WAIT_FOR(condition)                                                         \
+	do {                                                                        \
+		uint64_t until_ =                                                   \
+			timefmt_monotonic_ns() + DEADLINE_S * UINT64_C(1000000000); \
+                                                                                    \
+		while (!(condition)) {                                              \
+			ck_assert_msg(timefmt_monotonic_ns() < until_, "never: %s", \
+				      #condition);                                  \
+			usleep(2000);                                               \
+		}                                                                   \
 	} while (0)
 #define NOW(counter) __atomic_load_n(&(counter), __ATOMIC_ACQUIRE)
 
@@ -268,13 +269,19 @@ static void on_broken(void *opaque, int error, const char *text)
 
 static struct image *make_image(uint64_t id, struct device *d)
 {
-	const struct image_watcher watcher = { on_complete, on_broken, NULL };
-	const struct image_params params = { .id = id, .size = SIZE, .generation = 1 };
+	const struct image_watcher watcher = { on_complete, on_broken, NULL, NULL };
+	const struct point_params point_params = { .id = id, .size = SIZE };
+	const struct image_params params = {
+		.id = id, .size = SIZE, .generation = 1, .clean = true
+	};
+	struct point *point;
 	struct image *image;
 
 	ck_assert_int_eq(pool_create_image(pool, id, SIZE, 1, false), 0);
 	ck_assert_int_eq(image_open(&dataops, pool, &params, &image), 0);
-	image_set_source(image, d->volume, "lun", &watcher);
+	ck_assert_int_eq(point_open(d->volume, &point_params, &point), 0);
+	image_set_source(image, point, "lun", true, &watcher);
+	point_unref(point);
 	return image;
 }
 
@@ -457,7 +464,7 @@ static void *storm_reader(void *opaque)
 			usleep(500);
 		else if (rnd() % 2)
 			image_io(s->images[rnd() % N_IMAGES], reading(offset, len),
-				   TIMEOUT_MS);
+				 TIMEOUT_MS);
 		else
 			volume_io(s->d.volume, reading(offset, len), TIMEOUT_MS);
 	}

@@ -131,7 +131,8 @@ done
 refused groups/run/control Detach "4 Failed" "$eio" "Aborted"
 must_fail cat groups/run/images/run_1
 assert_match "$eio" "$OUTPUT" "the end of an aborted image"
-assert_eq "Return To ResourcePool" "$(cat groups/run/control)" "what is allowed now"
+assert_eq "Resync Replica
+Return To ResourcePool" "$(cat groups/run/control)" "what is allowed now"
 
 begin kill big
 J2=$(readlink -f groups/kill/job)

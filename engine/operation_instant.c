@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+
+/*
+ * Operations that take a new instant for a relationship: Activate, ResyncReplica.
+ *
+ *   begun    the job is durable and running, rel->op set; the write is answered
+ *   instant  instant.h: rows, files, fence
+ *   commit   within the fence: the images let go of their old points; one transaction
+ *            gives the pairs their new points and the maps their new generation
+ *   done     the images of the new generation take the place of the old ones, also in
+ *            open handles, and are filled from the new points
+ *
+ * A failure leaves everything as it was, and stands in the job.
+ */
+
+#include "engine/instant.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "conf/cleanup.h"
+#include "conf/log.h"
+#include "conf/timefmt.h"
+
+struct operation_call {
+	struct message m;
+	struct relationship *rel;
+	struct instant instant;
+	struct instant_member members[];
+};
+
+static void call_free(struct operation_call *call)
+{
+	call->rel->op = NULL;
+	free(call);
+}
+
+/* The job ends with the error; the states stay. */
+static void fail(struct operation_call *call, int error)
+{
+	struct relationship *rel = call->rel;
+	struct engine *e = call->instant.engine;
+	char text[256];
+	struct draft d;
+
+	if (error == -ETIMEDOUT)
+		snprintf(text, sizeof(text),
+			 "the fence over the members did not close within fence_timeout "
+			 "(%u ms): writes under way did not end; try again",
+			 e->config->daemon.fence_timeout_ms);
+	else
+		snprintf(text, sizeof(text), "%s: %s",
+			 call->instant.what ? call->instant.what : "instant",
+			 strerror(-error));
+	call_free(call);
+	if (engine_is_stopping(e) || draft_begin(&d, rel) < 0)
+		return;
+	d.job_state = CIM_JOB_EXCEPTION;
+	d.job_error_code =
+		error == -ETIMEDOUT ? CIM_RETURN_TIMEOUT : outcome_code_of_errno(-error);
+	d.job_error = text;
+	if (draft_commit(e, &d) < 0)
+		log_error("%s: cannot record that job %s failed", rel->row.name,
+			  rel->job ? rel->job->obj.name : "");
+}
+
+static int commit(struct instant *in)
+{
+	struct operation_call *call = in->opaque;
+	struct relationship *rel = call->rel;
+	struct draft d;
+	int r;
+
+	for (size_t i = 0; i < rel->n_pairs; i++) {
+		pair_detach(rel->pairs[i]);
+		if (in->members[i].make == INSTANT_IMAGE_MAP &&
+		    rel->pairs[i]->target->image)
+			image_retire(rel->pairs[i]->target->image, true);
+	}
+	r = draft_begin(&d, rel);
+	if (r >= 0) {
+		relation_set_instant(&d, in->when_ms);
+		for (size_t i = 0; i < rel->n_pairs; i++) {
+			d.pairs[i].point = in->members[i].point;
+			if (in->members[i].make == INSTANT_IMAGE_MAP)
+				d.pairs[i].generation = in->members[i].generation;
+		}
+		if (rel->row.sync_type == CIM_SYNC_SNAPSHOT)
+			d.job_state = CIM_JOB_COMPLETED;
+		d.instant = in;
+		r = draft_commit(in->engine, &d);
+	}
+	for (size_t i = 0; i < rel->n_pairs && r < 0; i++) {
+		if (rel->pairs[i]->target->image)
+			image_retire(rel->pairs[i]->target->image, false);
+		pair_attach(rel->pairs[i]);
+	}
+	return r;
+}
+
+struct remove_map {
+	struct work work;
+	struct pool *pool;
+	uint64_t id, generation;
+};
+
+static void remove_map(struct work *work)
+{
+	struct remove_map *rm = (struct remove_map *)work;
+
+	pool_remove_map(rm->pool, rm->id, rm->generation);
+	free(rm);
+}
+
+/* The image of the new generation takes the place of the old one. */
+static void switch_image(struct engine *e, struct pair *p, struct instant_member *m)
+{
+	struct remove_map *rm = calloc(1, sizeof(*rm));
+	struct element *el = p->target;
+	struct image *old;
+
+	engine_lock(e);
+	old = el->image;
+	el->image = move_ptr(m->image);
+	element_switch_handles(el);
+	p->bytes_copied = p->bytes_skipped = 0;
+	el->modified_ms = timefmt_now_ms();
+	el->unsaved = true;
+	engine_unlock(e);
+	image_unref(old);
+	if (rm) {
+		*rm = (struct remove_map){
+			{ .fn = remove_map }, m->pool->pool, el->obj.id, m->generation - 1
+		};
+		workers_submit(e->workers, &rm->work);
+	}
+	engine_event(e, ENGINE_EVENT_CONTENT, ENGINE_ELEMENT, el->obj.id, 0);
+}
+
+static void done(struct instant *in, int error)
+{
+	struct operation_call *call = in->opaque;
+	struct relationship *rel = call->rel;
+	struct engine *e = in->engine;
+
+	if (error) {
+		fail(call, error);
+		return;
+	}
+	for (size_t i = 0; i < rel->n_pairs; i++)
+		if (in->members[i].make == INSTANT_IMAGE_MAP)
+			switch_image(e, rel->pairs[i], &in->members[i]);
+	call_free(call);
+	for (size_t i = 0; i < rel->n_pairs; i++)
+		pair_attach(rel->pairs[i]);
+}
+
+/* The rows of the points; then on to the instant. */
+static void begin(struct engine *e, struct message *m)
+{
+	struct operation_call *call = (struct operation_call *)m;
+	int r, r1;
+
+	if (engine_is_stopping(e)) {
+		fail(call, -ENOTCONN);
+		return;
+	}
+	store_begin(e->store);
+	r1 = instant_add_rows(&call->instant);
+	r = store_commit(e->store);
+	if (r >= 0)
+		r = r1;
+	if (r < 0) {
+		instant_drop_rows(&call->instant);
+		fail(call, r);
+		return;
+	}
+	instant_run(&call->instant);
+}
+
+static void set_member(struct instant_member *m, const struct pair *p)
+{
+	const struct element *target = p->target;
+
+	*m = (struct instant_member){
+		.source = p->source,
+		.pool = target->pool,
+		.size = target->size,
+		.target = target->obj.id,
+	};
+	/* An image that never had an instant is empty and can take one. */
+	if (p->rel->row.when_activated) {
+		m->make = INSTANT_IMAGE_MAP;
+		m->generation = target->generation + 1;
+	}
+}
+
+int operation_take_instant(struct engine *e, struct relationship *rel, const char *method)
+{
+	struct operation_call *call =
+		calloc(1, sizeof(*call) + rel->n_pairs * sizeof(call->members[0]));
+	int r = 0;
+
+	if (!call)
+		return -ENOMEM;
+	/* One that runs already was begun when the process ended, or the store
+	 * failed, before the instant was there. */
+	if (!rel->job || job_is_over(rel->job) || rel->row.when_activated)
+		r = job_begin(e, rel, method);
+	if (r < 0) {
+		free(call);
+		return r;
+	}
+	call->m.fn = begin;
+	call->rel = rel;
+	for (size_t i = 0; i < rel->n_pairs; i++)
+		set_member(&call->members[i], rel->pairs[i]);
+	call->instant = (struct instant){
+		.engine = e,
+		.members = call->members,
+		.n = rel->n_pairs,
+		.one_instant = rel->row.consistency == CIM_CONSISTENCY_SEQUENTIAL,
+		.commit = commit,
+		.done = done,
+		.opaque = call,
+	};
+	rel->op = call;
+	engine_post(e, &call->m);
+	return 0;
+}
