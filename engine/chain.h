@@ -141,6 +141,7 @@ struct chain_waiter {
 	void (*fn)(struct chain_waiter *waiter); /* by any thread, no lock held */
 
 	/* The chain's: its place in a queue, or the pages that a worker loads for it. */
+	struct preserve *preserve; /* in whose queue it stands; NULL at first */
 	TAILQ_ENTRY(chain_waiter) link;
 	struct work load;
 	struct point *point;
@@ -154,10 +155,14 @@ struct chain_waiter {
 bool chain_prepare(struct chain *chain, uint64_t chunk, uint64_t n,
 		   struct chain_waiter *waiter);
 
+/* The change is given up: takes the waiter out of the queue it stands in.  True: its fn
+ * is not called; false: it stood in none.  Follow with a chain_kick(). */
+bool chain_cancel(struct chain *chain, struct chain_waiter *waiter);
+
 /* No point needs anything now.  Only good while a change is active. */
 bool chain_is_empty(const struct chain *chain);
 
-/* The volume's device is ready again, or its state changed. */
+/* The volume's device is ready again, or its state changed, or a waiter went. */
 void chain_kick(struct chain *chain);
 
 #endif

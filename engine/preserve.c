@@ -5,7 +5,8 @@
  * the volume into the store of a point; while it is in chain->preserves it is the only
  * filler of these chunks (I7), and changes of them wait in its waiters:
  *
- *   READ    from the volume; a lost connection: again at the next kick
+ *   READ    from the volume; a lost connection: again at the next kick, or the end if
+ *           nobody waits for it any more
  *   WRITE   into the file, then the bits are set          (a worker)
  *   SYNC    in point->to_sync; one thread at a time makes all that is there durable,
  *           data first, then bits (I2), so that a group of changes costs two syncs
@@ -57,7 +58,8 @@ struct preserve {
 	TAILQ_ENTRY(preserve) sync_link;
 	struct preserve *next; /* of those their maker has still to start */
 	enum preserve_state state;
-	bool lost; /* READ: waits for the next kick; FAILED: for the next try */
+	bool lost;     /* READ: waits for the next kick; FAILED: for the next try */
+	bool unwanted; /* as of that try: nobody waits */
 	struct waiter_list waiters;
 };
 
@@ -82,6 +84,8 @@ static void end(struct preserve *p)
 	pthread_mutex_lock(&c->lock);
 	TAILQ_REMOVE(&c->preserves, p, link);
 	TAILQ_CONCAT(&waiters, &p->waiters, link);
+	TAILQ_FOREACH(w, &waiters, link)
+		w->preserve = NULL;
 	pthread_mutex_unlock(&c->lock);
 	free_buffer(p);
 	free(p);
@@ -89,6 +93,26 @@ static void end(struct preserve *p)
 		TAILQ_REMOVE(&waiters, w, link);
 		w->fn(w);
 	}
+	point_unref(point);
+}
+
+/* It waits to be tried again.  With a reference on its point: what it is tried with may
+ * be the end of it, of its point and of the chain. */
+static void become_lost(struct preserve *p)
+{
+	struct chain *c = p->chain;
+	struct point *point = p->point;
+	bool unwanted;
+
+	point_ref(point);
+	pthread_mutex_lock(&c->lock);
+	unwanted = p->state == PRESERVE_READ && TAILQ_EMPTY(&p->waiters);
+	p->lost = !unwanted;
+	pthread_mutex_unlock(&c->lock);
+	if (unwanted)
+		end(p);
+	else
+		dataop_retry(c->all, &c->retry);
 	point_unref(point);
 }
 
@@ -188,7 +212,6 @@ static void failed_work(struct work *work)
 {
 	struct preserve *p =
 		(struct preserve *)((char *)work - offsetof(struct preserve, work));
-	struct chain *c = p->chain;
 	int r = break_points(p);
 
 	if (r >= 0) {
@@ -198,10 +221,7 @@ static void failed_work(struct work *work)
 	log_error(
 		"%s: its replica cannot be marked broken (%s); writes of the source wait",
 		p->point->params.source_name, strerror(-r));
-	pthread_mutex_lock(&c->lock);
-	p->lost = true;
-	pthread_mutex_unlock(&c->lock);
-	dataop_retry(c->all, &c->retry);
+	become_lost(p);
 }
 
 static void to_worker(struct preserve *p, void (*fn)(struct work *work))
@@ -324,10 +344,7 @@ static void fetched(struct volume_fetch *f, int error)
 	struct chain *c = p->chain;
 
 	if (error == -ENOTCONN) {
-		pthread_mutex_lock(&c->lock);
-		p->lost = true;
-		pthread_mutex_unlock(&c->lock);
-		dataop_retry(c->all, &c->retry);
+		become_lost(p);
 	} else if (error) {
 		fail_volume(p, error);
 	} else {
@@ -471,6 +488,7 @@ bool chain_prepare(struct chain *c, uint64_t chunk, uint64_t n,
 	if (point)
 		look_locked(c, point, chunk, end, &f);
 	load = !f.wait_for && (f.load || f.no_memory);
+	waiter->preserve = f.wait_for;
 	if (f.wait_for)
 		TAILQ_INSERT_TAIL(&f.wait_for->waiters, waiter, link);
 	if (load) {
@@ -490,18 +508,31 @@ bool chain_prepare(struct chain *c, uint64_t chunk, uint64_t n,
 	return !f.wait_for && !load;
 }
 
+bool chain_cancel(struct chain *c, struct chain_waiter *waiter)
+{
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&c->lock);
+	struct preserve *p = move_ptr(waiter->preserve);
+
+	if (p)
+		TAILQ_REMOVE(&p->waiters, waiter, link);
+	return p;
+}
+
 /* ---- again ----------------------------------------------------------------------- */
 
-/* What lost its connection (if the volume is back) or failed to be marked. */
+/* What lost its connection (if the volume is back, or nobody waits for it any more) or
+ * failed to be marked. */
 static struct preserve *take_lost(struct chain *c, bool ready)
 {
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&c->lock);
 	struct preserve *p, *list = NULL;
 
 	TAILQ_FOREACH(p, &c->preserves, link) {
-		if (!p->lost || (p->state == PRESERVE_READ && !ready))
+		if (!p->lost || (p->state == PRESERVE_READ && !ready &&
+				 !TAILQ_EMPTY(&p->waiters)))
 			continue;
 		p->lost = false;
+		p->unwanted = TAILQ_EMPTY(&p->waiters);
 		p->next = list;
 		list = p;
 	}
@@ -527,10 +558,12 @@ void preserve_kick(struct chain *c)
 		/* Those who wait have been answered, and will not look again. */
 		if (dataops_are_stopping(c->all))
 			end(p);
-		else if (p->state == PRESERVE_READ)
-			start(p);
-		else
+		else if (p->state == PRESERVE_FAILED)
 			to_worker(p, failed_work);
+		else if (p->unwanted)
+			end(p);
+		else
+			start(p);
 	}
 }
 

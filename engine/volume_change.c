@@ -15,7 +15,8 @@
  * An active change goes through its range in segments, one after another; for each:
  *
  *   PREPARE   what points in time need of these chunks is preserved (invariant I1)
- *   EDGES     blocks that it covers in part are read
+ *   READ      blocks that it covers in part are read
+ *   EDGES     they came
  *   SEND      parts go to the device, several at once
  *   SENT      all are answered
  *
@@ -25,14 +26,16 @@
  * in a loop (turns), so that answers that come at once do not nest.
  *
  * A change whose user was answered by the reaper is given up where nothing of it is at
- * the device; what is there ends by itself, and holds its blocks until then.
+ * the device: queued, stuck, parked, waiting for the chain, or else before its next
+ * step.  What is at the device ends by itself, and holds its blocks until then.
  *
  * A flush is a change without blocks: it is sent at once, through fences too, and
  * covers what was answered before it.
  *
  * A fence that is closed keeps new changes queued; when none is active it is drained.
  *
- * Locks: v->lock.  The chain and the device are called without it.
+ * Locks: v->lock.  The chain and the device are called without it, but for
+ * chain_cancel().
  */
 
 #include <assert.h>
@@ -53,7 +56,7 @@ enum {
 };
 #define ZERO_SEGMENT (UINT64_C(1) << 30)
 
-enum step { STEP_SEGMENT, STEP_PREPARE, STEP_EDGES, STEP_SEND, STEP_SENT };
+enum step { STEP_SEGMENT, STEP_PREPARE, STEP_READ, STEP_EDGES, STEP_SEND, STEP_SENT };
 
 struct change {
 	struct volume *volume;	  /* with a reference */
@@ -64,9 +67,11 @@ struct change {
 	uint64_t begin, end;				 /* bytes that change */
 	uint64_t lock_begin, lock_end;			 /* whole blocks */
 	uint32_t block_size, max_transfer, opt_transfer; /* as of its beginning */
-	bool given_up;		  /* v->lock: the user has been answered */
-	bool is_queued, is_stuck; /* v->lock */
-	int turns;		  /* atomic */
+	int turns;						 /* atomic */
+
+	/* v->lock */
+	bool given_up;			     /* the user has been answered */
+	bool is_queued, is_stuck, is_parked; /* in the list of that name */
 
 	enum step step;
 	uint64_t at, seg_end; /* the segment, whole blocks */
@@ -157,15 +162,22 @@ static void change_end(struct change *c, int error)
 
 /* ---- lost connections ------------------------------------------------------------- */
 
-static void become_stuck(struct change *c)
+/* False: it was given up, nobody would take it out again while the device is away. */
+static bool become_stuck(struct change *c)
 {
 	struct volume *v = c->volume;
+	bool stuck;
 
 	pthread_mutex_lock(&v->lock);
-	c->is_stuck = true;
-	TAILQ_INSERT_TAIL(&v->stuck, c, stuck_link);
+	stuck = !c->given_up;
+	if (stuck) {
+		c->is_stuck = true;
+		TAILQ_INSERT_TAIL(&v->stuck, c, stuck_link);
+	}
 	pthread_mutex_unlock(&v->lock);
-	dataop_retry(v->all, &v->retry);
+	if (stuck)
+		dataop_retry(v->all, &v->retry);
+	return stuck;
 }
 
 /* Those that are stuck now go on; a change that is stuck anew waits for the next
@@ -189,15 +201,11 @@ static void resume_stuck(struct volume *v)
 	}
 }
 
-/* A device that is not ready is waited for: its owner kicks. */
+/* A device that is not ready is waited for: its owner kicks.  The last reference may
+ * be gone already: volume_changes_done() waits for the end of this. */
 static void retry(struct dataop_retry *r)
 {
-	struct volume *v = (struct volume *)((char *)r - offsetof(struct volume, retry));
-
-	volume_ref(v);
-	resume_stuck(v);
-	begin_queued(v);
-	volume_unref(v);
+	volume_changes_kick((struct volume *)((char *)r - offsetof(struct volume, retry)));
 }
 
 void volume_changes_kick(struct volume *v)
@@ -216,9 +224,10 @@ static bool park_for_fence(struct change *c)
 	if (c->at == c->lock_begin || !__atomic_load_n(&v->n_fences, __ATOMIC_ACQUIRE))
 		return false;
 	pthread_mutex_lock(&v->lock);
-	parked = !TAILQ_EMPTY(&v->fences);
+	parked = !TAILQ_EMPTY(&v->fences) && !c->given_up;
 	if (parked) {
 		v->n_active--;
+		c->is_parked = true;
 		TAILQ_INSERT_TAIL(&v->parked, c, stuck_link);
 	}
 	pthread_mutex_unlock(&v->lock);
@@ -235,8 +244,10 @@ static void go_on_parked(struct volume *v)
 	pthread_mutex_lock(&v->lock);
 	if (TAILQ_EMPTY(&v->fences))
 		TAILQ_CONCAT(&now, &v->parked, stuck_link);
-	TAILQ_FOREACH(c, &now, stuck_link)
+	TAILQ_FOREACH(c, &now, stuck_link) {
+		c->is_parked = false;
 		v->n_active++;
+	}
 	pthread_mutex_unlock(&v->lock);
 	while ((c = TAILQ_FIRST(&now))) {
 		TAILQ_REMOVE(&now, c, stuck_link);
@@ -454,6 +465,22 @@ static void prepared(struct chain_waiter *waiter)
 	change_go_on((struct change *)((char *)waiter - offsetof(struct change, waiter)));
 }
 
+/* True: its segment may be sent, or it was given up; false: it waits. */
+static bool prepare(struct change *c)
+{
+	struct chain *chain = volume_chain(c->volume);
+	uint64_t chunk = c->at / POOL_CHUNK_SIZE;
+
+	if (chain_prepare(chain, chunk, (c->seg_end - 1) / POOL_CHUNK_SIZE - chunk + 1,
+			  &c->waiter))
+		return true;
+	/* The reaper may have come before it waited. */
+	if (!is_given_up(c) || !chain_cancel(chain, &c->waiter))
+		return false;
+	chain_kick(chain);
+	return true;
+}
+
 /* The device does not zero: zeros are written. */
 static bool zero_refused(struct change *c)
 {
@@ -467,42 +494,40 @@ static bool zero_refused(struct change *c)
 /* Does what can be done now.  False: the change has ended and is freed. */
 static bool change_step(struct change *c)
 {
-	uint64_t chunk;
-
 	for (;;) {
 		if (c->step == STEP_EDGES || c->step == STEP_SENT) {
 			if (zero_refused(c))
 				continue;
-			if (c->error == -ENOTCONN && !is_given_up(c)) {
+			if (c->error == -ENOTCONN) {
 				c->step =
 					c->step == STEP_EDGES ? STEP_PREPARE : STEP_SEND;
-				become_stuck(c);
-				return true;
+				if (become_stuck(c))
+					return true;
 			}
 			if (c->error) {
 				change_end(c, c->error);
 				return false;
 			}
 		}
+		if (c->step == STEP_SEGMENT && park_for_fence(c))
+			return true;
+		if (c->step != STEP_SENT && is_given_up(c)) {
+			change_end(c, -EIO);
+			return false;
+		}
 		switch (c->step) {
 		case STEP_SEGMENT:
-			if (park_for_fence(c))
-				return true;
-			if (is_given_up(c) || !make_segment(c)) {
+			if (!make_segment(c)) {
 				change_end(c, -EIO);
 				return false;
 			}
 			break;
 		case STEP_PREPARE:
-			if (is_given_up(c)) {
-				change_end(c, -EIO);
-				return false;
-			}
-			chunk = c->at / POOL_CHUNK_SIZE;
-			if (!chain_prepare(volume_chain(c->volume), chunk,
-					   (c->seg_end - 1) / POOL_CHUNK_SIZE - chunk + 1,
-					   &c->waiter))
+			if (!prepare(c))
 				return true;
+			c->step = STEP_READ;
+			break;
+		case STEP_READ:
 			if (!c->zeroing && read_edges(c))
 				return true;
 			c->step = STEP_SEND;
@@ -613,7 +638,8 @@ static void begin_queued(struct volume *v)
 static void give_up(struct dataop *op)
 {
 	struct volume *v = op->container;
-	struct change *c, *stuck = NULL, *queued = NULL;
+	struct change *c, *idle = NULL, *queued = NULL;
+	bool waited = false;
 
 	pthread_mutex_lock(&v->lock);
 	c = op->holder;
@@ -624,13 +650,24 @@ static void give_up(struct dataop *op)
 		op->holder = NULL;
 		TAILQ_REMOVE(&v->queued, c, link);
 	} else if (c && c->is_stuck) {
-		stuck = c;
+		idle = c;
 		c->is_stuck = false;
 		TAILQ_REMOVE(&v->stuck, c, stuck_link);
+	} else if (c && c->is_parked) {
+		idle = c;
+		c->is_parked = false;
+		TAILQ_REMOVE(&v->parked, c, stuck_link);
+		v->n_active++;
+	} else if (c && chain_cancel(v->chain, &c->waiter)) {
+		idle = c;
+		waited = true;
 	}
 	pthread_mutex_unlock(&v->lock);
-	if (stuck)
-		change_go_on(stuck);
+	if (idle)
+		change_go_on(idle);
+	/* Nobody may need what it waited for. */
+	if (waited)
+		chain_kick(v->chain);
 	if (queued) {
 		change_free(queued);
 		begin_queued(v);
@@ -697,10 +734,11 @@ void volume_change(struct volume *v, struct engine_io *io, unsigned timeout_ms)
 	if (!flush)
 		TAILQ_INSERT_TAIL(&v->queued, c, link);
 	pthread_mutex_unlock(&v->lock);
+	/* The reaper may have answered before the op had its holder. */
+	if (dataop_answered(op))
+		give_up(op);
 	if (flush)
 		change_go_on(c);
-	else if (dataop_answered(op))
-		give_up(op); /* before it stood in the queue */
 	else
 		begin_queued(v);
 	dataop_unref(op);

@@ -6,7 +6,8 @@
  * What volume.c (life, device, listeners, fetches), volume_read.c (reads and seeks of
  * users) and volume_change.c (changes, flushes, fences) share.
  *
- * Locks: kick_lock and lock are never held together; lock, then a device's.
+ * Locks: kick_lock and lock are never held together; lock, then a device's or the
+ * chain's.
  */
 
 #include <pthread.h>
