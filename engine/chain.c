@@ -65,6 +65,7 @@ static void close_files(struct point *p)
 	chunkmap_close(p->map);
 	if (p->fd >= 0)
 		close(p->fd);
+	pthread_mutex_destroy(&p->sync_lock);
 	free(p);
 }
 
@@ -73,10 +74,11 @@ static int read_mark(struct point *p)
 {
 	char mark[POINT_REASON_MAX];
 	int r = chunkmap_read_mark(p->map, mark, sizeof(mark));
-	const char *blank = strchr(mark, ' ');
+	const char *blank;
 
 	if (r < 0 || !*mark)
 		return r;
+	blank = strchr(mark, ' ');
 	p->broken = true;
 	snprintf(p->reason, sizeof(p->reason), "%s", blank ? blank + 1 : mark);
 	return 0;
@@ -122,6 +124,7 @@ int point_open(struct volume *volume, const struct point_params *params,
 	p->params = *params;
 	p->fd = -1;
 	p->chain = volume_chain(volume);
+	pthread_mutex_init(&p->sync_lock, NULL);
 	TAILQ_INIT(&p->to_sync);
 	if (params->pool)
 		r = open_files(p);
@@ -359,10 +362,10 @@ int64_t point_run(struct point *p, uint64_t chunk, uint64_t max, bool *ret_prese
 	struct point *holder = NULL;
 	int64_t n = (int64_t)max;
 
-	/* A read of one that is out of the chain fails: nothing is to be skipped. */
-	if (p->map && !p->removed)
+	/* A read of one that is not whole fails: nothing is to be skipped. */
+	if (p->map && point_is_whole(p))
 		n = chain_holder_locked(p->chain, p, chunk, max, &holder);
-	*ret_preserved = holder || p->removed;
+	*ret_preserved = holder || !point_is_whole(p);
 	return n;
 }
 
@@ -429,6 +432,18 @@ int point_write_store(struct point *p, const char *buf, size_t len, uint64_t off
 	return r;
 }
 
+int point_test_bit(struct point *p, uint64_t chunk)
+{
+	int r = chunkmap_test(p->map, chunk);
+
+	while (r == -EAGAIN) {
+		r = chunkmap_load(p->map, chunk, 1);
+		if (r >= 0)
+			r = chunkmap_test(p->map, chunk);
+	}
+	return r;
+}
+
 int point_set_bits(struct point *p, uint64_t chunk, uint64_t n)
 {
 	int r = chunkmap_set(p->map, chunk, n);
@@ -442,19 +457,26 @@ int point_set_bits(struct point *p, uint64_t chunk, uint64_t n)
 }
 
 /* The kernel tells of a write that failed once, and forgets it: no later sync is
- * believed (invariant I2). */
-static int sync_data(void *opaque)
+ * believed, by whomever (invariant I2). */
+int point_sync(struct point *p)
 {
-	struct point *p = opaque;
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&p->sync_lock);
 
 	if (!p->sync_error && fdatasync(p->fd) < 0)
 		p->sync_error = -errno;
 	return p->sync_error;
 }
 
+/* Of all bits that are set. */
+static int data_is_durable(void *opaque)
+{
+	(void)opaque;
+	return 0;
+}
+
 int point_checkpoint(struct point *p)
 {
-	return chunkmap_checkpoint(p->map, sync_data, p);
+	return chunkmap_checkpoint(p->map, data_is_durable, NULL);
 }
 
 /* ---- reads ----------------------------------------------------------------------- */
@@ -531,7 +553,7 @@ static void end_of(const struct point_req *req, uint64_t chunks, uint64_t *until
 		*until = to;
 }
 
-/* Finds the next run; -EAGAIN, or -EIO of a broken point. */
+/* Finds the next run; -EAGAIN, or -EIO of a point that is not whole. */
 static int look(struct point_req *req)
 {
 	struct point *p = req->point, *holder = NULL;
@@ -539,7 +561,7 @@ static int look(struct point_req *req)
 	int64_t n = 0;
 
 	req->until = req->offset + req->length;
-	if (p->broken || p->removed)
+	if (!point_is_whole(p))
 		return -EIO;
 	if (p->map)
 		n = chain_holder_locked(p->chain, p, req->at / POOL_CHUNK_SIZE,
@@ -560,7 +582,7 @@ static int verify(struct point_req *req)
 	struct point *p = req->point, *holder = NULL;
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&p->chain->lock);
 
-	if (p->broken || p->removed)
+	if (!point_is_whole(p))
 		return -EIO;
 	while (p->map && req->at < req->until) {
 		int64_t n = chain_holder_locked(p->chain, p, req->at / POOL_CHUNK_SIZE,

@@ -75,17 +75,18 @@ void point_set_sequence(struct point *point, uint64_t sequence); /* before it is
  */
 void point_arm(struct point *point, bool needed);
 
-/* The point is needed no more (durably so in the state store): its chunks are handed
- * on in the background, then watcher.handed_over is called. */
+/* The point is needed no more (durably so in the state store): reads of it fail from
+ * here on, also those under way.  Its chunks are handed on in the background, then
+ * watcher.handed_over is called. */
 void point_leave(struct point *point);
 
 /* Once a second: what could not be handed over is tried again, and allocated is
  * looked at anew. */
 void point_tick(struct point *point);
 
-/* Takes a point out of the chain whose handing over is done, or that was never
- * visible.  No call of the watcher afterwards, and none running.  Its files are the
- * caller's to delete. */
+/* Takes a point out of the chain whose handing over is done, or that was armed under
+ * the fence that is closed still, or not at all.  No call of the watcher afterwards, and
+ * none running (so not from within one).  Its files are the caller's to delete. */
 void point_remove(struct point *point);
 
 uint64_t point_id(const struct point *point);
@@ -97,7 +98,7 @@ uint64_t point_allocated(struct point *point);
 /*
  * A read of the bytes at a point: whole chunks, or up to the volume's end.
  * Never waits for a connection: -ENOTCONN when bytes are needed from a volume that
- * is not ready; else the errors of struct bd_req; -EIO of a broken point.
+ * is not ready; else the errors of struct bd_req; -EIO of a point that broke or left.
  */
 struct point_req {
 	/* Set by the caller. */

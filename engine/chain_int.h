@@ -33,15 +33,18 @@ struct point {
 	struct point_params params;
 	int fd;		      /* -1: no store */
 	struct chunkmap *map; /* NULL: no store */
-	int sync_error;	      /* within the map's checkpoint only: the first sticks */
 	uint64_t allocated;   /* atomic */
 	struct work destroy;
+
+	pthread_mutex_t sync_lock; /* held while the file is synced */
+	int sync_error;		   /* the first, which sticks */
 
 	/* chain->lock */
 	TAILQ_ENTRY(point) link;
 	bool armed, broken, leaving, removed;
 	char reason[POINT_REASON_MAX];
-	struct preserve_list to_sync; /* in the file, the bit set, not durable */
+	unsigned n_preserves;	      /* under way into its store */
+	struct preserve_list to_sync; /* in the file, not durable, the bit not set */
 	bool syncing;
 	bool told; /* handed_over was called */
 };
@@ -71,6 +74,12 @@ static inline bool point_is_needed(const struct point *p)
 	return p->armed && !p->broken && !p->leaving;
 }
 
+/* Its bytes can be had: changes do not pass it by. */
+static inline bool point_is_whole(const struct point *p)
+{
+	return !p->broken && !p->leaving && !p->removed;
+}
+
 /* The newest needed point, or NULL. */
 struct point *chain_newest_needed_locked(struct chain *chain);
 
@@ -90,8 +99,12 @@ uint64_t point_bytes(const struct point *point, uint64_t chunk, uint64_t n);
 /* Writes what is not zero; 0 or -errno.  The range is a hole before. */
 int point_write_store(struct point *point, const char *buf, size_t len, uint64_t offset);
 int point_read_store(struct point *point, char *buf, size_t len, uint64_t offset);
+/* Makes what was written durable.  Bits are set after it only (I2): so readers and
+ * changes never find a chunk of which a failing disk may yet lose the data. */
+int point_sync(struct point *point);
+int point_test_bit(struct point *point, uint64_t chunk);
 int point_set_bits(struct point *point, uint64_t chunk, uint64_t n);
-int point_checkpoint(struct point *point);
+int point_checkpoint(struct point *point); /* makes the bits durable */
 
 /* The watcher may be called: until chain_leave_watcher() no point_remove() of it
  * returns. */

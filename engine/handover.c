@@ -2,12 +2,14 @@
 
 /*
  * What a leaving point hands on: the chunks that only it holds for the next older
- * needed point are copied into that one's store, piece by piece by a worker; then they
- * are made durable, and only then the owner is told that the leaving point can go.
+ * needed point are copied into that one's store, some at a time by a worker: copied,
+ * synced, and then their bits are set.  At the end the map is made durable, and only
+ * then the owner is told that the leaving point can go.
  *
  * One point of a chain at a time, the oldest leaving one first, so that between it and
- * the one it hands to there is none that leaves.  A leaving point without an older
- * needed one can go at once.
+ * the one it hands to there is none that leaves; and not before every preserve into it
+ * has ended, or it would go with what the cursor has passed by.  A leaving point without
+ * an older needed one can go at once.
  *
  * While it works, readers find a chunk in either store, with the same bytes; and no
  * change copies it, as the leaving point holds it.  A failure (no space) loses nothing:
@@ -27,7 +29,8 @@ enum {
 	WORK_CHUNKS = 16 * PIECE_CHUNKS, /* then others have their turn */
 };
 
-/* The oldest leaving point that was not told yet; *ret_to the next older needed one. */
+/* The oldest leaving point that was not told yet, if it can hand over now; *ret_to the
+ * next older needed one. */
 static struct point *choose_locked(struct chain *c, struct point **ret_to)
 {
 	struct point *p, *needed = NULL;
@@ -37,7 +40,7 @@ static struct point *choose_locked(struct chain *c, struct point **ret_to)
 			needed = p;
 		if (p->leaving && !p->told) {
 			*ret_to = needed;
-			return p;
+			return p->n_preserves ? NULL : p;
 		}
 	}
 	return NULL;
@@ -75,27 +78,33 @@ static int copy_run(struct point *from, struct point *to, uint64_t chunk, uint64
 	CLEANUP_FREE char *buf = aligned_alloc(4096, (size + 4095) & ~(size_t)4095);
 	int r = buf ? point_read_store(from, buf, size, offset) : -ENOMEM;
 
-	if (r >= 0)
-		r = point_write_store(to, buf, size, offset);
-	return r >= 0 ? point_set_bits(to, chunk, n) : r;
+	return r >= 0 ? point_write_store(to, buf, size, offset) : r;
 }
 
-/* The next run at the cursor: its length, and whether `from` has to hand it on. */
-static int64_t next_run(struct chain *c, bool *ret_copy)
+static int set_run(struct point *from, struct point *to, uint64_t chunk, uint64_t n)
+{
+	(void)from;
+	return point_set_bits(to, chunk, n);
+}
+
+/* The run from `chunk` on: its length (at most max), and whether `from` has to hand it
+ * on.  -EAGAIN; -ECANCELED. */
+static int64_t next_run(struct chain *c, uint64_t chunk, uint64_t max, bool *ret_mine)
 {
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&c->lock);
-	uint64_t max = point_n_chunks(c->from) - c->cursor;
 	struct point *holder = NULL;
 	int64_t n, held;
 	bool set;
 
-	n = chunkmap_run(c->from->map, c->cursor, max, &set);
-	*ret_copy = false;
+	*ret_mine = false;
+	if (!point_is_needed(c->to))
+		return -ECANCELED;
+	n = chunkmap_run(c->from->map, chunk, max, &set);
 	if (n < 0 || !set)
 		return n;
-	held = chain_holder_locked(c, c->to, c->cursor, (uint64_t)n, &holder);
-	*ret_copy = holder == c->from;
-	return held < PIECE_CHUNKS || !*ret_copy ? held : PIECE_CHUNKS;
+	held = chain_holder_locked(c, c->to, chunk, (uint64_t)n, &holder);
+	*ret_mine = holder == c->from;
+	return held < PIECE_CHUNKS || !*ret_mine ? held : PIECE_CHUNKS;
 }
 
 static bool still_wanted(struct chain *c)
@@ -105,31 +114,46 @@ static bool still_wanted(struct chain *c)
 	return point_is_needed(c->to) && !c->from->removed;
 }
 
-/* Copies up to WORK_CHUNKS; 1: more is to be done; 0: the end; -errno. */
-static int copy_some(struct chain *c)
+/* Does fn for the runs of [*at, end) that `from` has to hand on, until it is done for
+ * max chunks or so; *at moves on.  -errno. */
+static int each_run(struct chain *c, uint64_t *at, uint64_t end, uint64_t max,
+		    int (*fn)(struct point *from, struct point *to, uint64_t chunk,
+			      uint64_t n))
 {
-	uint64_t end = point_n_chunks(c->from), copied = 0;
+	uint64_t done = 0;
 
-	while (c->cursor < end && copied < WORK_CHUNKS) {
-		bool copy;
-		int64_t n = next_run(c, &copy);
-		int r = 0;
+	while (*at < end && done < max) {
+		uint64_t rest = end - *at;
+		bool mine;
+		int64_t n = next_run(c, *at, rest, &mine);
+		int r = n < 0 ? (int)n : 0;
 
-		if (n == -EAGAIN) {
-			uint64_t rest = end - c->cursor;
-
-			r = chain_load(c, c->to, c->cursor,
+		if (r == -EAGAIN) {
+			r = chain_load(c, c->to, *at,
 				       rest < WORK_CHUNKS ? rest : WORK_CHUNKS);
 			n = 0;
-		} else if (copy) {
-			r = copy_run(c->from, c->to, c->cursor, (uint64_t)n);
-			copied += (uint64_t)n;
+		} else if (mine) {
+			r = fn(c->from, c->to, *at, (uint64_t)n);
+			done += (uint64_t)n;
 		}
 		if (r < 0)
 			return r;
-		c->cursor += (uint64_t)n;
+		*at += (uint64_t)n;
 	}
-	return c->cursor < end;
+	return 0;
+}
+
+/* Copies up to WORK_CHUNKS; 1: more is to be done; 0: the end; -errno. */
+static int copy_some(struct chain *c)
+{
+	uint64_t end = point_n_chunks(c->from), begin = c->cursor;
+	int r = each_run(c, &c->cursor, end, WORK_CHUNKS, copy_run);
+
+	if (r >= 0)
+		r = point_sync(c->to);
+	if (r >= 0)
+		r = each_run(c, &begin, c->cursor, UINT64_MAX, set_run);
+	return r < 0 ? r : c->cursor < end;
 }
 
 static void handover_work(struct work *work)

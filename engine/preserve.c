@@ -7,9 +7,10 @@
  *
  *   READ    from the volume; a lost connection: again at the next kick, or the end if
  *           nobody waits for it any more
- *   WRITE   into the file, then the bits are set          (a worker)
- *   SYNC    in point->to_sync; one thread at a time makes all that is there durable,
- *           data first, then bits (I2), so that a group of changes costs two syncs
+ *   WRITE   into the file                                 (a worker)
+ *   SYNC    in point->to_sync; one thread at a time makes all that is there durable:
+ *           syncs the data, sets the bits, syncs the map (I2), so that a group of
+ *           changes costs two syncs
  *   end     the waiters look again
  *
  *   FAILED  the volume or the store failed.  Every point that reads one of the chunks
@@ -17,8 +18,9 @@
  *           the end.  A mark that cannot be written is tried again: until then the
  *           changes wait.
  *
- * The bit counts for readers from WRITE on; for changes only at the end: look-ups of
- * changes ask the list of preserves first.
+ * The bit counts for readers as soon as it is set; for changes only at the end: look-ups
+ * of changes ask the list of preserves first.  A point that leaves hands nothing on while
+ * a preserve into it is under way.
  */
 
 #include <errno.h>
@@ -80,8 +82,10 @@ static void end(struct preserve *p)
 	struct chain *c = p->chain;
 	struct point *point = p->point;
 	struct chain_waiter *w;
+	bool left;
 
 	pthread_mutex_lock(&c->lock);
+	left = !--point->n_preserves && point->leaving;
 	TAILQ_REMOVE(&c->preserves, p, link);
 	TAILQ_CONCAT(&waiters, &p->waiters, link);
 	TAILQ_FOREACH(w, &waiters, link)
@@ -93,6 +97,8 @@ static void end(struct preserve *p)
 		TAILQ_REMOVE(&waiters, w, link);
 		w->fn(w);
 	}
+	if (left)
+		handover_run(c);
 	point_unref(point);
 }
 
@@ -118,22 +124,17 @@ static void become_lost(struct preserve *p)
 
 /* ---- what fails ------------------------------------------------------------------ */
 
-/* The chunks of the run that a point's own store holds; -errno. */
+/* The chunks of the run that a point's own store holds for certain; -ENOMEM. */
 static int64_t mask_of(struct point *point, const struct preserve *p)
 {
 	int64_t mask = 0;
 
 	for (unsigned i = 0; i < p->n; i++) {
-		int r = chunkmap_test(point->map, p->chunk + i);
+		int r = point_test_bit(point, p->chunk + i);
 
-		if (r == -EAGAIN) {
-			r = chunkmap_load(point->map, p->chunk + i, 1);
-			if (r >= 0)
-				r = chunkmap_test(point->map, p->chunk + i);
-		}
-		if (r < 0)
-			return r == -EAGAIN ? 0 : r;
-		mask |= (int64_t)r << i;
+		if (r == -ENOMEM)
+			return r;
+		mask |= (int64_t)(r > 0) << i;
 	}
 	return mask;
 }
@@ -141,10 +142,13 @@ static int64_t mask_of(struct point *point, const struct preserve *p)
 /* The next older point, with a reference, which takes the place of that of `point`. */
 static struct point *older(struct chain *c, struct point *point)
 {
-	struct point *prev;
+	struct point *p, *prev = NULL;
 
 	pthread_mutex_lock(&c->lock);
-	prev = point->armed ? TAILQ_PREV(point, point_list, link) : NULL;
+	/* That one may be out of the list by now. */
+	TAILQ_FOREACH(p, &c->points, link)
+		if (p->params.sequence < point->params.sequence)
+			prev = p;
 	if (prev)
 		point_ref(prev);
 	pthread_mutex_unlock(&c->lock);
@@ -157,6 +161,7 @@ static int break_point(struct point *point, const struct preserve *p)
 {
 	struct chain *c = point->chain;
 	char mark[POINT_REASON_MAX - 12];
+	bool first;
 	int r;
 
 	snprintf(mark, sizeof(mark), "%d %.480s", -p->error, p->reason);
@@ -164,12 +169,14 @@ static int break_point(struct point *point, const struct preserve *p)
 	if (r < 0)
 		return r;
 	pthread_mutex_lock(&c->lock);
+	first = !point->broken;
 	if (point_is_needed(point))
 		__atomic_sub_fetch(&c->n_needed, 1, __ATOMIC_RELEASE);
 	point->broken = true;
-	snprintf(point->reason, sizeof(point->reason), "%s", p->reason);
+	if (first)
+		snprintf(point->reason, sizeof(point->reason), "%s", p->reason);
 	pthread_mutex_unlock(&c->lock);
-	if (chain_enter_watcher(point)) {
+	if (first && chain_enter_watcher(point)) {
 		point->params.watcher.broken(point->params.watcher.opaque,
 					     point->params.id, p->error, p->reason);
 		chain_leave_watcher(point);
@@ -194,7 +201,7 @@ static int break_points(struct preserve *p)
 
 	point_ref(point);
 	while (point && have != full && r >= 0) {
-		/* Its own bits may be set and not durable. */
+		/* Its own bits may be set and not durable.  (Those of others are.) */
 		mask = point == p->point ? 0 : mask_of(point, p);
 		if (mask < 0)
 			r = (int)mask;
@@ -279,6 +286,22 @@ static void fail_volume(struct preserve *p, int error)
 
 /* ---- SYNC ------------------------------------------------------------------------ */
 
+/* Each with its own error in p->error. */
+static void make_durable(struct point *point, const struct preserve_list *group)
+{
+	int r = point_sync(point);
+	struct preserve *p;
+
+	TAILQ_FOREACH(p, group, sync_link)
+		p->error = r < 0 ? r : point_set_bits(point, p->chunk, p->n);
+	if (r < 0)
+		return;
+	r = point_checkpoint(point);
+	TAILQ_FOREACH(p, group, sync_link)
+		if (!p->error)
+			p->error = r;
+}
+
 /* Makes all that is in the file durable, until there is no more. */
 static void sync_all(struct point *point)
 {
@@ -288,15 +311,14 @@ static void sync_all(struct point *point)
 	pthread_mutex_lock(&c->lock);
 	while (!TAILQ_EMPTY(&point->to_sync)) {
 		struct preserve_list group = TAILQ_HEAD_INITIALIZER(group);
-		int r;
 
 		TAILQ_CONCAT(&group, &point->to_sync, sync_link);
 		pthread_mutex_unlock(&c->lock);
-		r = point_checkpoint(point);
+		make_durable(point, &group);
 		while ((p = TAILQ_FIRST(&group))) {
 			TAILQ_REMOVE(&group, p, sync_link);
-			if (r < 0)
-				fail_store(p, r);
+			if (p->error)
+				fail_store(p, p->error);
 			else
 				end(p);
 		}
@@ -317,8 +339,6 @@ static void write_work(struct work *work)
 	int r = point_write_store(point, p->buf, p->size, p->chunk * POOL_CHUNK_SIZE);
 	bool sync;
 
-	if (r >= 0)
-		r = point_set_bits(point, p->chunk, p->n);
 	if (r < 0) {
 		fail_store(p, r);
 		return;
@@ -404,6 +424,7 @@ static struct preserve *new_locked(struct chain *c, struct point *point, uint64_
 	if (!p)
 		return NULL;
 	point_ref(point);
+	point->n_preserves++;
 	p->chain = c;
 	p->point = point;
 	p->chunk = chunk;
