@@ -26,7 +26,10 @@
  *
  * The file is chunkmap_file.c's, the pages in memory are chunkmap_pages.c's.
  *
- * Locks: checkpoint_lock and load_lock (held across disk calls, never both),
+ * The kernel tells only one of those who sync a file that a write of it had failed:
+ * a sync that failed while a checkpoint wrote, in a mark's hands, fails the checkpoint.
+ *
+ * Locks: checkpoint_lock and load_lock (held across disk calls, never both), sync_lock,
  * then map->lock, then that of chunkmap_pages.c (both held for moments).
  * load_lock lets one thread at a time read pages of a map: a page that is absent
  * before and after a read was not changed during it.
@@ -99,7 +102,7 @@ static struct chunkmap *chunkmap_new(const struct chunkmap_params *params)
 	map->n_pages = chunkmap_file_n_pages(params);
 	pthread_mutex_init(&map->checkpoint_lock, NULL);
 	pthread_mutex_init(&map->load_lock, NULL);
-	pthread_mutex_init(&map->mark_lock, NULL);
+	pthread_mutex_init(&map->sync_lock, NULL);
 	pthread_mutex_init(&map->lock, NULL);
 	return map;
 }
@@ -231,7 +234,7 @@ void chunkmap_close(struct chunkmap *map)
 	if (map->fd >= 0)
 		close(map->fd);
 	pthread_mutex_destroy(&map->lock);
-	pthread_mutex_destroy(&map->mark_lock);
+	pthread_mutex_destroy(&map->sync_lock);
 	pthread_mutex_destroy(&map->load_lock);
 	pthread_mutex_destroy(&map->checkpoint_lock);
 	free(map);
@@ -522,8 +525,29 @@ static int note_dirty_locked(struct chunkmap *map, struct notes *notes)
 	return 0;
 }
 
+static unsigned count_failed(struct chunkmap *map)
+{
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&map->sync_lock);
+
+	return map->n_failed;
+}
+
+/* n_failed: as it was before the first write that is to be synced. */
+static int sync_file(struct chunkmap *map, unsigned n_failed)
+{
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&map->sync_lock);
+	int r = chunkmap_file_sync(map->fd);
+
+	if (r < 0)
+		map->n_failed++;
+	else if (map->n_failed != n_failed)
+		r = -EIO;
+	return r;
+}
+
 static int write_noted(struct chunkmap *map, const struct notes *notes)
 {
+	unsigned n_failed = count_failed(map);
 	uint64_t full[PAGE_WORDS];
 	size_t i;
 	int r;
@@ -540,7 +564,7 @@ static int write_noted(struct chunkmap *map, const struct notes *notes)
 		if (r < 0)
 			return r;
 	}
-	return chunkmap_file_sync(map->fd);
+	return sync_file(map, n_failed);
 }
 
 static void end_writing(struct chunkmap *map, const struct notes *notes, bool failed)
@@ -597,12 +621,17 @@ int chunkmap_checkpoint(struct chunkmap *map, int (*sync_data)(void *opaque),
 
 int chunkmap_write_mark(struct chunkmap *map, const char *text)
 {
+	int r;
+
 	if (map->fd < 0)
 		return -EOPNOTSUPP;
 
-	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&map->mark_lock);
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&map->sync_lock);
 
-	return chunkmap_file_write_mark(map->fd, text);
+	r = chunkmap_file_write_mark(map->fd, text);
+	if (r < 0)
+		map->n_failed++;
+	return r;
 }
 
 int chunkmap_read_mark(struct chunkmap *map, char *buf, size_t size)
@@ -612,7 +641,7 @@ int chunkmap_read_mark(struct chunkmap *map, char *buf, size_t size)
 		return 0;
 	}
 
-	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&map->mark_lock);
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&map->sync_lock);
 
 	return chunkmap_file_read_mark(map->fd, buf, size);
 }

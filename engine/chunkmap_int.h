@@ -35,7 +35,9 @@ struct chunkmap {
 
 	pthread_mutex_t checkpoint_lock;
 	pthread_mutex_t load_lock;
-	pthread_mutex_t mark_lock;
+
+	pthread_mutex_t sync_lock; /* held while the file is synced or marked */
+	unsigned n_failed;	   /* syncs that failed */
 
 	pthread_mutex_t lock; /* protects what follows */
 	uint64_t n_set;

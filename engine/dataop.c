@@ -179,11 +179,12 @@ void dataop_retry_cancel(struct dataops *all, struct dataop_retry *retry)
 {
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&all->lock);
 
+	/* It may queue itself again. */
+	while (all->retrying == retry)
+		pthread_cond_wait(&all->retried, &all->lock);
 	if (retry->queued)
 		TAILQ_REMOVE(&all->retries, retry, link);
 	retry->queued = false;
-	while (all->retrying == retry)
-		pthread_cond_wait(&all->retried, &all->lock);
 }
 
 static void reap(struct loop_timer *timer)
@@ -212,7 +213,7 @@ void dataops_stop(struct dataops *all)
 	answer_late(all, -ENOTCONN);
 }
 
-bool dataops_are_stopping(struct dataops *all)
+bool dataops_is_stopping(struct dataops *all)
 {
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&all->lock);
 

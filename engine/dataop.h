@@ -86,7 +86,7 @@ struct dataop {
 
 	enum engine_io_op op;
 	uint64_t offset; /* what was asked, cut at the end of the element */
-	uint64_t len;
+	uint64_t len;	 /* of a seek: all up to that end */
 	uint64_t result; /* of a seek */
 	void *buf; /* of buf_size bytes; from the pool unless big */
 	size_t buf_size;
@@ -104,9 +104,10 @@ int dataops_init(struct dataops *all, struct bufpool *bufs, struct workers *work
 		 struct loop *loop);
 /* Answers everything with -ENOTCONN, now and from now on. */
 void dataops_stop(struct dataops *all);
-bool dataops_are_stopping(struct dataops *all);
 /* After dataops_stop(), while the loop still runs; waits until it has let go. */
 void dataops_done(struct dataops *all);
+
+bool dataops_is_stopping(struct dataops *all);
 
 /* A new op for a user's request, with one reference for the container; of a write
  * it has the bytes, at buf.  Or NULL (the user has then been answered). */

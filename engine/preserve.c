@@ -53,6 +53,7 @@ struct preserve {
 	struct volume_fetch fetch;
 	struct work work;
 	int error;
+	bool logged; /* that it cannot be marked */
 	char reason[POINT_REASON_MAX - 16];
 
 	/* chain->lock */
@@ -69,7 +70,7 @@ struct preserve {
 
 static void free_buffer(struct preserve *p)
 {
-	if (p->buf && p->pooled)
+	if (p->pooled && p->buf)
 		bufpool_put(p->chain->all->bufs, BUFPOOL_REQUEST, p->buf, p->size);
 	else
 		free(p->buf);
@@ -117,7 +118,7 @@ static void become_lost(struct preserve *p)
 	pthread_mutex_unlock(&c->lock);
 	if (unwanted)
 		end(p);
-	else
+	else if (!dataops_is_stopping(c->all))
 		dataop_retry(c->all, &c->retry);
 	point_unref(point);
 }
@@ -225,9 +226,11 @@ static void failed_work(struct work *work)
 		end(p);
 		return;
 	}
-	log_error(
-		"%s: its replica cannot be marked broken (%s); writes of the source wait",
-		p->point->params.source_name, strerror(-r));
+	if (!p->logged)
+		log_error("%s: its replica cannot be marked broken (%s); writes of the "
+			  "source wait",
+			  p->point->params.source_name, strerror(-r));
+	p->logged = true;
 	become_lost(p);
 }
 
@@ -248,6 +251,7 @@ static void fail(struct preserve *p, int error, const char *fmt, ...)
 	vsnprintf(p->reason, sizeof(p->reason), fmt, ap);
 	va_end(ap);
 	p->error = error;
+	free_buffer(p);
 	pthread_mutex_lock(&p->chain->lock);
 	p->state = PRESERVE_FAILED;
 	pthread_mutex_unlock(&p->chain->lock);
@@ -435,6 +439,29 @@ static struct preserve *new_locked(struct chain *c, struct point *point, uint64_
 	return p;
 }
 
+/* What cannot be read cannot be kept either (I5): the waiter waits for the end of a
+ * preserve that has failed.  False: another is under way there, or no memory. */
+static bool fail_load(struct chain_waiter *w, int error)
+{
+	struct chain *c = w->point->chain;
+	uint64_t next = w->chunk + w->n;
+	struct preserve *p = NULL;
+
+	pthread_mutex_lock(&c->lock);
+	if (!of_chunk_locked(c, w->chunk, &next))
+		p = new_locked(c, w->point, w->chunk,
+			       next - w->chunk < RUN_CHUNKS ? next - w->chunk :
+							      RUN_CHUNKS);
+	if (p) {
+		TAILQ_INSERT_TAIL(&p->waiters, w, link);
+		w->preserve = p;
+	}
+	pthread_mutex_unlock(&c->lock);
+	if (p)
+		fail_store(p, error);
+	return p;
+}
+
 static void load_work(struct work *work)
 {
 	struct chain_waiter *w =
@@ -443,10 +470,8 @@ static void load_work(struct work *work)
 	struct point *point = w->point;
 	int r = chain_load(point->chain, point, w->chunk, w->n);
 
-	if (r < 0)
-		log_error("pool %s: cannot read a chunk map: %s",
-			  pool_name(point->params.pool), strerror(-r));
-	w->fn(w);
+	if (r >= 0 || r == -ENOMEM || !fail_load(w, r))
+		w->fn(w);
 	point_unref(point);
 }
 
@@ -455,6 +480,7 @@ struct found {
 	struct preserve *wait_for; /* the first that is under way */
 	struct preserve *made;
 	bool load, no_memory;
+	uint64_t chunk; /* where */
 };
 
 static void look_locked(struct chain *c, struct point *point, uint64_t chunk,
@@ -472,6 +498,7 @@ static void look_locked(struct chain *c, struct point *point, uint64_t chunk,
 			continue;
 		}
 		n = chain_holder_locked(c, point, chunk, next - chunk, &holder);
+		f->chunk = chunk;
 		if (n < 0) {
 			f->load = true;
 			return;
@@ -516,8 +543,8 @@ bool chain_prepare(struct chain *c, uint64_t chunk, uint64_t n,
 		point_ref(point);
 		waiter->load.fn = load_work;
 		waiter->point = point;
-		waiter->chunk = chunk;
-		waiter->n = end - chunk;
+		waiter->chunk = f.chunk;
+		waiter->n = end - f.chunk;
 	}
 	pthread_mutex_unlock(&c->lock);
 	while ((p = f.made)) {
@@ -545,12 +572,16 @@ bool chain_cancel(struct chain *c, struct chain_waiter *waiter)
  * failed to be marked. */
 static struct preserve *take_lost(struct chain *c, bool ready)
 {
+	bool stopping = dataops_is_stopping(c->all);
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&c->lock);
 	struct preserve *p, *list = NULL;
 
 	TAILQ_FOREACH(p, &c->preserves, link) {
 		if (!p->lost || (p->state == PRESERVE_READ && !ready &&
 				 !TAILQ_EMPTY(&p->waiters)))
+			continue;
+		/* The process ends with it. */
+		if (p->state == PRESERVE_FAILED && stopping)
 			continue;
 		p->lost = false;
 		p->unwanted = TAILQ_EMPTY(&p->waiters);
@@ -571,15 +602,10 @@ void preserve_kick(struct chain *c)
 {
 	struct preserve *p, *next;
 
-	p = has_preserves(c) ? take_lost(c, volume_is_ready(c->volume) ||
-						    dataops_are_stopping(c->all)) :
-			       NULL;
+	p = has_preserves(c) ? take_lost(c, volume_is_ready(c->volume)) : NULL;
 	for (; p; p = next) {
 		next = p->next;
-		/* Those who wait have been answered, and will not look again. */
-		if (dataops_are_stopping(c->all))
-			end(p);
-		else if (p->state == PRESERVE_FAILED)
+		if (p->state == PRESERVE_FAILED)
 			to_worker(p, failed_work);
 		else if (p->unwanted)
 			end(p);

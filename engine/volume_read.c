@@ -303,9 +303,10 @@ static void seek_end(struct dataop *op, int error)
 static void seek_ask(struct work *work);
 
 /* What is unmapped is a hole; the end of the element is one too. */
-static void seek_found(struct dataop *op, uint64_t size)
+static void seek_found(struct dataop *op)
 {
 	bool data = op->op == ENGINE_IO_SEEK_DATA;
+	uint64_t size = op->offset + op->len;
 
 	if (op->next_part < size)
 		op->result = op->next_part > op->offset ? op->next_part : op->offset;
@@ -318,13 +319,12 @@ static void seek_answered(struct bd_req *req, int error)
 {
 	struct dataop *op = req->opaque;
 	bool data = op->op == ENGINE_IO_SEEK_DATA;
-	struct bd_geometry g;
+	uint64_t size = op->offset + op->len;
 
-	volume_get_geometry(op->container, &g);
 	if (error || !req->n_extents) {
 		if (!data)
-			op->next_part = g.size;
-		seek_found(op, g.size);
+			op->next_part = size;
+		seek_found(op);
 		return;
 	}
 	for (size_t i = 0; i < req->n_extents; i++) {
@@ -332,13 +332,13 @@ static void seek_answered(struct bd_req *req, int error)
 
 		if (x->mapped == data && x->offset + x->length > op->offset) {
 			op->next_part = x->offset;
-			seek_found(op, g.size);
+			seek_found(op);
 			return;
 		}
 		op->next_part = x->offset + x->length;
 	}
-	if (op->next_part >= g.size || dataop_answered(op)) {
-		seek_found(op, g.size);
+	if (op->next_part >= size || dataop_answered(op)) {
+		seek_found(op);
 		return;
 	}
 	/* By a worker, so that answers that come at once do not nest. */
@@ -350,20 +350,17 @@ static void seek_ask(struct work *work)
 {
 	struct dataop *op =
 		(struct dataop *)((char *)work - offsetof(struct dataop, work));
-	struct volume *v = op->container;
-	struct bd_geometry g;
+	uint64_t rest = op->offset + op->len - op->next_part;
 
-	volume_get_geometry(v, &g);
 	op->parts[0] = (struct bd_req){
 		.op = BD_EXTENTS,
 		.offset = op->next_part,
-		.length = g.size - op->next_part < ASK_BYTES ? g.size - op->next_part :
-							       ASK_BYTES,
+		.length = rest < ASK_BYTES ? rest : ASK_BYTES,
 		.extents = op->buf,
 		.done = seek_answered,
 		.opaque = op,
 	};
-	volume_submit(v, &op->parts[0]);
+	volume_submit(op->container, &op->parts[0]);
 }
 
 void volume_seek(struct volume *v, struct engine_io *io, unsigned timeout_ms)
@@ -377,6 +374,8 @@ void volume_seek(struct volume *v, struct engine_io *io, unsigned timeout_ms)
 		seek_end(op, -ENXIO);
 		return;
 	}
+	/* The size as of now: the device may go before it answers. */
+	op->len = info.size - op->offset;
 	op->big = true;
 	op->buf = info.thin ? calloc(BD_MAX_EXTENTS, sizeof(struct bd_extent)) : NULL;
 	op->next_part = op->offset / info.block_size * info.block_size;
@@ -386,5 +385,5 @@ void volume_seek(struct volume *v, struct engine_io *io, unsigned timeout_ms)
 	}
 	if (op->op == ENGINE_IO_SEEK_HOLE)
 		op->next_part = info.size;
-	seek_found(op, info.size);
+	seek_found(op);
 }
