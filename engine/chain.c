@@ -24,6 +24,7 @@
 
 #include "conf/cleanup.h"
 #include "engine/chain_int.h"
+#include "engine/restore.h"
 #include "engine/zeros.h"
 
 /* ---- life ------------------------------------------------------------------------ */
@@ -303,13 +304,13 @@ uint64_t point_bytes(const struct point *p, uint64_t chunk, uint64_t n)
 	return (to < p->params.size ? to : p->params.size) - from;
 }
 
-struct point *chain_newest_needed_locked(struct chain *c)
+struct point *chain_newest_needed_locked(struct chain *c, uint64_t before)
 {
 	struct point *p;
 
-	TAILQ_FOREACH_REVERSE(p, &c->points, point_list, link)
-	if (point_is_needed(p))
-		return p;
+	TAILQ_FOREACH_REVERSE (p, &c->points, point_list, link)
+		if (point_is_needed(p) && p->params.sequence < before)
+			return p;
 	return NULL;
 }
 
@@ -367,6 +368,56 @@ int64_t point_run(struct point *p, uint64_t chunk, uint64_t max, bool *ret_prese
 		n = chain_holder_locked(p->chain, p, chunk, max, &holder);
 	*ret_preserved = holder || !point_is_whole(p);
 	return n;
+}
+
+int point_has_store(struct point *p, uint64_t chunk, uint64_t *run, bool *ret_held)
+{
+	struct chain *c = p->chain;
+
+	for (;;) {
+		struct point *holder;
+		int64_t n;
+		int r;
+
+		pthread_mutex_lock(&c->lock);
+		n = p->removed ? -EIO : chain_holder_locked(c, p, chunk, *run, &holder);
+		pthread_mutex_unlock(&c->lock);
+		if (n > 0) {
+			*run = (uint64_t)n;
+			*ret_held = holder;
+			return 0;
+		}
+		r = n == -EAGAIN ? chain_load(c, p, chunk, *run) : (int)n;
+		if (r < 0)
+			return r;
+	}
+}
+
+int point_read_held(struct point *p, uint64_t chunk, uint64_t before, char *buf)
+{
+	struct chain *c = p->chain;
+	struct point *holder = NULL;
+	int r = 0;
+
+	while (!holder && r >= 0) {
+		int64_t n;
+
+		pthread_mutex_lock(&c->lock);
+		n = p->removed ? -EIO : chain_holder_locked(c, p, chunk, 1, &holder);
+		if (holder && holder->params.sequence >= before)
+			holder = NULL;
+		if (holder)
+			point_ref(holder);
+		pthread_mutex_unlock(&c->lock);
+		r = n == -EAGAIN ? chain_load(c, p, chunk, 1) : n < 0 ? (int)n :
+		    holder	 ? 0 :
+				   -ENODATA;
+	}
+	if (r >= 0)
+		r = point_read_store(holder, buf, point_bytes(p, chunk, 1),
+				     chunk * POOL_CHUNK_SIZE);
+	point_unref(holder);
+	return r;
 }
 
 int point_load(struct point *p, uint64_t chunk, uint64_t n)
@@ -494,6 +545,32 @@ static void fetched(struct volume_fetch *f, int error)
 	go_on(req);
 }
 
+static uint64_t chunks_of(uint64_t from, uint64_t to)
+{
+	return (to - 1) / POOL_CHUNK_SIZE - from / POOL_CHUNK_SIZE + 1;
+}
+
+static void copied_back(struct chain_waiter *waiter)
+{
+	go_on((struct point_req *)((char *)waiter - offsetof(struct point_req, waiter)));
+}
+
+/* A point that is newer than a restore under way sees the volume as restored.  False:
+ * it waits. */
+static bool is_restored(struct point_req *req)
+{
+	struct restore *r = volume_get_restore(req->point->chain->volume);
+	bool ready = true;
+
+	if (r && restore_sequence(r) < req->point->params.sequence) {
+		req->waiter.fn = copied_back;
+		ready = restore_prepare(r, req->at / POOL_CHUNK_SIZE,
+					chunks_of(req->at, req->until), &req->waiter);
+	}
+	restore_unref(r);
+	return ready;
+}
+
 static void read_volume(struct point_req *req)
 {
 	struct volume_fetch *f = &req->fetch;
@@ -518,11 +595,6 @@ static void read_store(struct work *work)
 	if (req->error)
 		req->error = -EIO;
 	go_on(req);
-}
-
-static uint64_t chunks_of(uint64_t from, uint64_t to)
-{
-	return (to - 1) / POOL_CHUNK_SIZE - from / POOL_CHUNK_SIZE + 1;
 }
 
 static void load_pages(struct work *work)
@@ -649,7 +721,9 @@ static bool read_step(struct point_req *req)
 		if (req->holder) {
 			req->step = READ_STORE;
 			to_worker(req, read_store);
-		} else {
+		} else if (dataops_is_stopping(req->point->chain->all)) {
+			return finish(req, -ENOTCONN);
+		} else if (is_restored(req)) {
 			read_volume(req);
 		}
 		return true;

@@ -32,6 +32,7 @@
 
 struct chain;
 struct point;
+struct restore;
 
 enum { POINT_REASON_MAX = 512 };
 
@@ -95,6 +96,19 @@ bool point_is_broken(struct point *point, char *reason, size_t size);
 /* Bytes allocated by its store, as of the last change of a second or so. */
 uint64_t point_allocated(struct point *point);
 
+/* Someone who waits for chunks to be preserved, or copied back. */
+struct chain_waiter {
+	void (*fn)(struct chain_waiter *waiter); /* by any thread, no lock held */
+
+	/* The chain's: its place in a queue, or the pages that a worker loads for it. */
+	struct preserve *preserve; /* in whose queue it stands; NULL at first */
+	TAILQ_ENTRY(chain_waiter) link;
+	struct work load;
+	struct point *point;
+	struct restore *restore;
+	uint64_t chunk, n;
+};
+
 /*
  * A read of the bytes at a point: whole chunks, or up to the volume's end.
  * Never waits for a connection: -ENOTCONN when bytes are needed from a volume that
@@ -119,6 +133,7 @@ struct point_req {
 	int error;	      /* of the run */
 	int step, turns;
 	struct volume_fetch fetch;
+	struct chain_waiter waiter; /* for a copy-back */
 	struct work work;
 };
 
@@ -132,28 +147,24 @@ void point_read(struct point_req *req);
 int64_t point_run(struct point *point, uint64_t chunk, uint64_t max, bool *ret_preserved);
 int point_load(struct point *point, uint64_t chunk, uint64_t n); /* blocks; -errno */
 
+/* For restore.c.  Blocking.  Whether a store of the point or a newer one holds chunks
+ * from `chunk` on: for *run chunks, at most as given.  0 or -errno. */
+int point_has_store(struct point *point, uint64_t chunk, uint64_t *run, bool *ret_held);
+/* Reads a chunk that a store of the point or a newer one, of a sequence below `before`,
+ * holds; also of a point that is broken or leaving.  -ENODATA: none holds it. */
+int point_read_held(struct point *point, uint64_t chunk, uint64_t before, char *buf);
+
 /* ---- for volume.c ---------------------------------------------------------------- */
 
 int chain_new(struct dataops *all, struct volume *volume, struct chain **ret_chain);
 void chain_free(struct chain *chain); /* no points, nothing under way; takes NULL */
 
-/* Someone who waits for chunks to be preserved. */
-struct chain_waiter {
-	void (*fn)(struct chain_waiter *waiter); /* by any thread, no lock held */
-
-	/* The chain's: its place in a queue, or the pages that a worker loads for it. */
-	struct preserve *preserve; /* in whose queue it stands; NULL at first */
-	TAILQ_ENTRY(chain_waiter) link;
-	struct work load;
-	struct point *point;
-	uint64_t chunk, n;
-};
-
 /*
- * Sees that a change of n chunks from `chunk` on may be sent (invariant I1).  True:
+ * Sees that a change of n chunks from `chunk` on may be sent (invariant I1), as far as
+ * points of a sequence below `before` need what is there (UINT64_MAX: all).  True:
  * it may, at once.  False: waiter->fn will be called once; then call again.
  */
-bool chain_prepare(struct chain *chain, uint64_t chunk, uint64_t n,
+bool chain_prepare(struct chain *chain, uint64_t chunk, uint64_t n, uint64_t before,
 		   struct chain_waiter *waiter);
 
 /* The change is given up: takes the waiter out of the queue it stands in.  True: its fn

@@ -80,8 +80,8 @@ static inline bool point_is_whole(const struct point *p)
 	return !p->broken && !p->leaving && !p->removed;
 }
 
-/* The newest needed point, or NULL. */
-struct point *chain_newest_needed_locked(struct chain *chain);
+/* The newest needed point of a sequence below `before`, or NULL. */
+struct point *chain_newest_needed_locked(struct chain *chain, uint64_t before);
 
 /*
  * Who holds `chunk` for a reader of `from` (itself or a newer one): *ret_holder, NULL

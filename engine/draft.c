@@ -77,6 +77,7 @@ int draft_begin(struct draft *d, struct relationship *rel)
 			.progress_status = rel->pairs[i]->progress_status,
 			.when_synced = rel->pairs[i]->when_synced,
 			.written = rel->pairs[i]->written,
+			.restore_sequence = rel->pairs[i]->restore_sequence,
 			.point = rel->pairs[i]->point,
 		};
 	return 0;
@@ -126,7 +127,7 @@ static bool pair_differs(const struct pair *p, const struct pair_draft *d)
 	return p->copy_state != d->copy_state ||
 	       p->progress_status != d->progress_status ||
 	       p->when_synced != d->when_synced || p->written != d->written ||
-	       p->point != d->point || d->generation || d->error || d->complete;
+	       p->restore_sequence != d->restore_sequence || p->point != d->point || d->generation || d->error || d->complete;
 }
 
 /* The fields of a job that end with it. */
@@ -181,6 +182,7 @@ static void store_pairs(struct engine *e, const struct draft *d)
 				.point_id =
 					d->pairs[i].point ? d->pairs[i].point->obj.id : 0,
 				.written = d->pairs[i].written,
+				.restore_sequence = d->pairs[i].restore_sequence,
 				.bytes_copied = progress.bytes_copied,
 				.bytes_skipped = progress.bytes_skipped,
 				.error = d->pairs[i].error ? d->pairs[i].error : p->error,
@@ -205,6 +207,7 @@ static void apply_pair(struct pair *p, const struct pair_draft *d,
 	if (d->error)
 		snprintf(p->error, sizeof(p->error), "%s", d->error);
 	p->written = d->written;
+	p->restore_sequence = d->restore_sequence;
 	if (d->complete)
 		p->target->complete = true;
 	if (d->generation) {

@@ -272,10 +272,28 @@ static void tick(struct engine *e)
 
 /* ---- the thread ---------------------------------------------------------- */
 
-static void open_element(void *thing, void *opaque)
+static void open_image(void *thing, void *opaque)
+{
+	struct element *el = thing;
+
+	(void)opaque;
+	if (el->origin == STORE_ORIGIN_REPLICA)
+		element_open(el);
+}
+
+static void resume_restore(void *thing, void *opaque)
 {
 	(void)opaque;
-	element_open(thing);
+	pair_resume_restore(thing);
+}
+
+static void open_element(void *thing, void *opaque)
+{
+	struct element *el = thing;
+
+	(void)opaque;
+	if (el->origin != STORE_ORIGIN_REPLICA)
+		element_open(el);
 }
 
 /* Points stand before their volume takes its first change. */
@@ -331,6 +349,8 @@ static void *run(void *opaque)
 
 	index_each(&e->by_id[ENGINE_ELEMENT], make_volume, NULL);
 	points_open_all(e);
+	index_each(&e->by_id[ENGINE_ELEMENT], open_image, NULL);
+	index_each(&e->by_id[ENGINE_PAIR], resume_restore, NULL);
 	index_each(&e->by_id[ENGINE_ELEMENT], open_element, NULL);
 	index_each(&e->by_id[ENGINE_GROUP], attach_pairs, NULL);
 	end_detached(e);
@@ -504,8 +524,10 @@ static void stop_element(void *thing, void *opaque)
 	bool keep = element_in_relationship(el);
 	int r;
 
-	if (el->target_of)
+	if (el->target_of) {
 		pair_detach(el->target_of);
+		pair_stop_restore(el->target_of);
+	}
 	if (el->image) {
 		r = image_checkpoint(el->image);
 		if (r < 0)

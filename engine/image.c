@@ -49,6 +49,7 @@
 
 #include "conf/cleanup.h"
 #include "engine/image_int.h"
+#include "engine/restore.h"
 
 static void bufs_came(struct bufpool_waiter *waiter)
 {
@@ -263,6 +264,31 @@ void image_retire(struct image *img, bool retired)
 	img->retired = retired;
 	while (retired && img->n_calls)
 		pthread_cond_wait(&img->quiet, &img->lock);
+}
+
+void image_set_restore(struct image *img, struct restore *restore)
+{
+	struct restore *before;
+
+	if (restore)
+		restore_ref(restore);
+	pthread_mutex_lock(&img->lock);
+	before = img->restore;
+	__atomic_store_n(&img->restore, restore, __ATOMIC_RELEASE);
+	while (restore && img->n_calls)
+		pthread_cond_wait(&img->quiet, &img->lock);
+	pthread_mutex_unlock(&img->lock);
+	restore_unref(before);
+}
+
+struct restore *image_get_restore(struct image *img)
+{
+	if (!__atomic_load_n(&img->restore, __ATOMIC_ACQUIRE))
+		return NULL;
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&img->lock);
+	if (img->restore)
+		restore_ref(img->restore);
+	return img->restore;
 }
 
 bool image_enter_file_locked(struct image *img)

@@ -96,6 +96,20 @@ void image_redirect(struct image *image, struct volume *volume);
  */
 void image_retire(struct image *image, bool retired);
 
+struct restore;
+/*
+ * Its source is being restored from it: what a change touches is copied back first.
+ * NULL: no more.  Blocks: waits for the changes of the file that are under way.
+ */
+void image_set_restore(struct image *image, struct restore *restore);
+
+/* For restore.c.  Blocking.  Whether the private store has chunks from `chunk` on: for
+ * *run chunks, at most as given.  0 or -errno. */
+int image_has_private(struct image *image, uint64_t chunk, uint64_t *run,
+		      bool *ret_has);
+/* Reads a chunk of the private store: 1; 0: it does not have it; -errno. */
+int image_read_private(struct image *image, uint64_t chunk, char *buf);
+
 /* Starts the background copy, or goes on with it; stops it (fetching goes on).
  * Both return at once. */
 void image_start_copy(struct image *image);

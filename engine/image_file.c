@@ -88,6 +88,34 @@ int image_zero_file(struct image *img, uint64_t offset, uint64_t len)
 	return r < 0 ? -errno : 0;
 }
 
+int image_has_private(struct image *img, uint64_t chunk, uint64_t *run, bool *ret_has)
+{
+	int64_t n;
+
+	while ((n = chunkmap_run(img->map, chunk, *run, ret_has)) == -EAGAIN) {
+		int r = chunkmap_load(img->map, chunk, 1);
+
+		if (r < 0)
+			return r;
+	}
+	if (n > 0)
+		*run = (uint64_t)n;
+	return n < 0 ? (int)n : 0;
+}
+
+int image_read_private(struct image *img, uint64_t chunk, char *buf)
+{
+	uint64_t one = 1;
+	bool has = false;
+	int r = image_has_private(img, chunk, &one, &has);
+
+	if (r < 0 || !has)
+		return r;
+	r = image_read_file(img, buf, image_chunk_bytes(img, chunk, 1),
+			    chunk * img->chunk_size);
+	return r < 0 ? r : 1;
+}
+
 int image_set_bits(struct image *img, uint64_t chunk, uint64_t n)
 {
 	int r = chunkmap_set(img->map, chunk, n);

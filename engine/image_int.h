@@ -109,6 +109,7 @@ struct image {
 	unsigned n_direct; /* fills that may write directly */
 	unsigned n_changes; /* of users, from their submission to their answer */
 	bool retired;	    /* image_retire() */
+	struct restore *restore; /* with a reference; also looked at without the lock */
 	unsigned n_calls;   /* of changes and fills, that change the file */
 	struct range_list order;
 	struct range *freed; /* by others that left, still to be started */
@@ -151,6 +152,7 @@ void image_report_broken(struct image *image, int error, const char *fmt, ...)
 void image_report_complete(struct image *image);
 /* Tells the owner of the first change. */
 void image_report_written(struct image *image);
+struct restore *image_get_restore(struct image *image); /* with a reference, or NULL */
 /* The right to change the file, until image_leave_file(): false once it is retired. */
 bool image_enter_file_locked(struct image *image);
 void image_leave_file(struct image *image);

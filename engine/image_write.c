@@ -25,6 +25,7 @@
 #include "conf/cleanup.h"
 #include "conf/timefmt.h"
 #include "engine/image_int.h"
+#include "engine/restore.h"
 
 /* The most that is zeroed by one call: a multiple of the chunk size. */
 #define ZERO_PIECE (UINT64_C(256) << 20)
@@ -36,6 +37,8 @@ struct change {
 	uint64_t at;	 /* bytes: what lies before is done */
 	uint64_t len;	 /* of the piece that is next, or under way */
 	bool needs_fill; /* what it waits for, and fails with */
+	const struct restore *restore; /* that has copied it back; NULL: there was none */
+	struct chain_waiter copy_back;
 };
 
 /* ---- coming and going ------------------------------------------------------------ */
@@ -312,12 +315,40 @@ static enum step look_locked(struct image *img, struct change *c, struct fill **
 		}
 		chunk += (uint64_t)run;
 	}
+	if (step == STEP_GO && img->restore != c->restore)
+		return STEP_LOAD; /* one has begun meanwhile: look again, from a worker */
 	if (step == STEP_GO && !image_enter_file_locked(img))
 		step = STEP_ABSENT;
 	/* Present ones between them do no harm. */
 	if (step == STEP_GO && last)
 		filler_enter_locked(img, &c->filler, first, last - first);
 	return step;
+}
+
+static void copied_back(struct chain_waiter *waiter)
+{
+	struct change *c =
+		(struct change *)((char *)waiter - offsetof(struct change, copy_back));
+
+	image_step_change(c->op);
+}
+
+/* While the source is restored from the image, what is changed is copied back first.
+ * False: it waits. */
+static bool is_copied_back(struct change *c)
+{
+	struct image *img = c->op->container;
+	struct restore *r = image_get_restore(img);
+	uint64_t chunk = c->at / img->chunk_size;
+	bool ready;
+
+	c->restore = r;
+	c->copy_back.fn = copied_back;
+	ready = !r || restore_prepare(r, chunk,
+				      (c->at + c->len - 1) / img->chunk_size - chunk + 1,
+				      &c->copy_back);
+	restore_unref(r);
+	return ready;
 }
 
 static void look(struct change *c)
@@ -328,8 +359,10 @@ static void look(struct change *c)
 	enum step step;
 	bool first;
 
-	dataop_ref(op);
 	c->len = piece(c);
+	if (!is_copied_back(c))
+		return;
+	dataop_ref(op);
 	pthread_mutex_lock(&img->lock);
 	step = look_locked(img, c, &fill);
 	first = !img->written;

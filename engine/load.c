@@ -179,6 +179,8 @@ static int load_pair(void *opaque, const struct store_pair *row)
 	p->source->n_source++;
 	TAILQ_INSERT_TAIL(&p->source->source_of, p, link);
 	p->target->target_of = p;
+	if (row->restore_sequence > l->e->point_sequence)
+		l->e->point_sequence = row->restore_sequence;
 	p->point = point_object_by_id(l->e, row->point_id);
 	if (p->point)
 		p->point->n_pairs++;
@@ -445,6 +447,27 @@ static int drop_all(struct engine *e, void (*find)(void *thing, void *opaque))
 
 /* ---- the pools --------------------------------------------------------------------- */
 
+struct restore_search {
+	uint64_t sequence;
+	bool found;
+};
+
+static void match_restore(void *thing, void *opaque)
+{
+	const struct pair *p = thing;
+	struct restore_search *s = opaque;
+
+	s->found = s->found || p->restore_sequence == s->sequence;
+}
+
+static bool restore_is_known(struct engine *e, uint64_t sequence)
+{
+	struct restore_search s = { sequence, false };
+
+	index_each(&e->by_id[ENGINE_PAIR], match_restore, &s);
+	return s.found;
+}
+
 static bool is_known(void *opaque, const struct pool_entry *file)
 {
 	struct engine *e = opaque;
@@ -452,6 +475,8 @@ static bool is_known(void *opaque, const struct pool_entry *file)
 
 	if (file->is_point)
 		return point_object_by_id(e, file->id);
+	if (file->is_restore)
+		return restore_is_known(e, file->id);
 	/* Of whatever pool: one that was renamed loses nothing. */
 	return el && el->origin == STORE_ORIGIN_REPLICA &&
 	       (!file->generation || file->generation == el->generation);

@@ -42,6 +42,7 @@
 struct fence_set;
 struct instant;
 struct operation_call;
+struct restore;
 struct relationship;
 struct replica_call;
 
@@ -157,6 +158,8 @@ struct pair {
 	struct point_object *point; /* what the target is read from; NULL: none, or the
 				     * source as it is */
 	struct point *direct;       /* the latter; with a reference */
+	uint64_t restore_sequence, wanted_sequence; /* of a restore; 0 = none */
+	struct restore *restore; /* with a reference, while it is under way */
 	bool written; /* users have written to the target since the instant */
 	bool written_wanted; /* that could not be recorded yet */
 	uint64_t bytes_copied, bytes_skipped; /* before this process's */
@@ -404,6 +407,7 @@ struct pair_draft {
 	unsigned copy_state, progress_status;
 	int64_t when_synced;
 	bool written;
+	uint64_t restore_sequence;
 	struct point_object *point; /* another one, or NULL: the pair lets go of it */
 	const char *error; /* NULL = as it is */
 	bool complete;     /* the target is self-contained from now on */
@@ -453,6 +457,13 @@ void operation_write(struct engine *e, struct engine_command *cmd);
 int operation_take_instant(struct engine *e, struct relationship *rel,
 			   const char *method);
 void operation_allowed(const struct relationship *rel, struct strbuf *b);
+
+/* operation_restore.c: RestoreFromReplica, in a job.  0 or -errno: not begun. */
+int operation_start_restore(struct engine *e, struct relationship *rel);
+bool relation_is_restoring(const struct relationship *rel);
+/* At start, before the source's device is open: goes on, or the source is in Error. */
+void pair_resume_restore(struct pair *p);
+void pair_stop_restore(struct pair *p);
 
 /* job.c */
 struct job *job_new(const struct store_job *row);

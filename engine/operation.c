@@ -155,6 +155,62 @@ static void resync(struct engine *e, struct relationship *rel, bool force,
 		take_instant(e, rel, "ResyncReplica", o);
 }
 
+/* Another restore of a source, for a sentence; NULL if there is none. */
+static const struct element *restored_already(const struct relationship *rel)
+{
+	for (size_t i = 0; i < rel->n_pairs; i++) {
+		struct element *source = rel->pairs[i]->source;
+		const struct pair *other;
+
+		TAILQ_FOREACH (other, &source->source_of, link)
+			if (other->restore_sequence || other->rel->op)
+				return source;
+	}
+	return NULL;
+}
+
+/* The source whose data is open, for a sentence; false if none is. */
+static bool describe_open_sources(struct engine *e, const struct relationship *rel,
+				  char *buf, size_t size)
+{
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&e->lock);
+
+	for (size_t i = 0; i < rel->n_pairs; i++)
+		if (rel->pairs[i]->source->n_handles) {
+			element_describe_handles(rel->pairs[i]->source, buf, size);
+			return true;
+		}
+	return false;
+}
+
+static void restore(struct engine *e, struct relationship *rel, bool force,
+		    struct outcome *o)
+{
+	const struct element *busy = restored_already(rel);
+	char handles[128];
+	int r;
+
+	if (busy) {
+		outcome_fail(o, CIM_RETURN_IN_USE, 0,
+			     "RestoreFromReplica: another operation on \"%s\" is under way; "
+			     "wait for the end of its job",
+			     busy->obj.name);
+		return;
+	}
+	if (!force && describe_open_sources(e, rel, handles, sizeof(handles))) {
+		outcome_fail(o, CIM_RETURN_IN_USE, 0,
+			     "RestoreFromReplica: %s; close it, or write "
+			     "\"RestoreFromReplica Force\"",
+			     handles);
+		return;
+	}
+	r = operation_start_restore(e, rel);
+	if (r < 0)
+		command_store_failed(o, r);
+	else
+		outcome_job_started(o);
+}
+
 /* The instant is given up; what was written to the images goes with it. */
 static void deactivate(struct engine *e, struct relationship *rel, bool force,
 		       struct outcome *o)
@@ -214,6 +270,7 @@ static const struct operation {
 	{ CIM_OP_DETACH, CIM_SYNC_SNAPSHOT, THERE, detach },
 	{ CIM_OP_DISSOLVE, CIM_SYNC_SNAPSHOT, THERE, detach },
 	{ CIM_OP_RESYNC_REPLICA, CIM_SYNC_SNAPSHOT, THERE | IN(CIM_COPY_BROKEN), resync },
+	{ CIM_OP_RESTORE_FROM_REPLICA, CIM_SYNC_SNAPSHOT, THERE, restore },
 	{ CIM_OP_RETURN_TO_RESOURCE_POOL, CIM_SYNC_SNAPSHOT, ~0u, return_to_pool },
 	{ CIM_OP_ACTIVATE, CIM_SYNC_CLONE, ESTABLISHED, activate },
 	{ CIM_OP_DEACTIVATE, CIM_SYNC_CLONE, COPYING, deactivate },
@@ -286,6 +343,12 @@ static void run(struct engine *e, struct relationship *rel, unsigned number, boo
 		outcome_fail(o, CIM_RETURN_IN_USE, 0,
 			     "%s: job %s is about to take an instant; wait for its end",
 			     cim_name(&cim_operation, number), rel->job->obj.name);
+	else if (relation_is_restoring(rel))
+		outcome_fail(o, CIM_RETURN_IN_USE, 0,
+			     "%s: the source is being restored from this replica; wait for "
+			     "the end of job %s",
+			     cim_name(&cim_operation, number),
+			     rel->job ? rel->job->obj.name : "");
 	else if (rel->row.detaching && op->run != return_to_pool && op->run != detach)
 		outcome_fail(o, CIM_RETURN_IN_USE, 0,
 			     "%s: relationship \"%s\" is detaching; its images end up on "

@@ -379,6 +379,20 @@ int pool_create_point(struct pool *pool, uint64_t id, uint64_t size)
 	return r;
 }
 
+void pool_restore_file(uint64_t sequence, char *buf, size_t size)
+{
+	snprintf(buf, size, "r%" PRIu64 ".map", sequence);
+}
+
+int pool_create_restore(struct pool *pool, uint64_t sequence, uint64_t size)
+{
+	char file[FILE_NAME_MAX];
+	int r = pool_remove_restore(pool, sequence);
+
+	pool_restore_file(sequence, file, sizeof(file));
+	return r < 0 ? r : create_map(pool, file, sequence, size, 1);
+}
+
 int pool_open_point(struct pool *pool, uint64_t id)
 {
 	char file[FILE_NAME_MAX];
@@ -474,6 +488,14 @@ int pool_remove_point(struct pool *pool, uint64_t id)
 	return r < 0 ? r : remove_file(pool, file);
 }
 
+int pool_remove_restore(struct pool *pool, uint64_t sequence)
+{
+	char file[FILE_NAME_MAX];
+
+	pool_restore_file(sequence, file, sizeof(file));
+	return remove_file(pool, file);
+}
+
 static bool is_name(const char *file, void (*make)(uint64_t id, char *buf, size_t size),
 		    uint64_t id)
 {
@@ -488,10 +510,13 @@ static bool parse_file(const char *file, struct pool_entry *ret)
 {
 	char canonical[FILE_NAME_MAX], *end;
 
-	if ((file[0] != 'e' && file[0] != 'p') || file[1] < '1' || file[1] > '9')
+	if (!strchr("epr", file[0]) || file[1] < '1' || file[1] > '9')
 		return false;
-	*ret = (struct pool_entry){ .is_point = file[0] == 'p' };
+	*ret = (struct pool_entry){ .is_point = file[0] == 'p',
+				    .is_restore = file[0] == 'r' };
 	ret->id = strtoull(file + 1, &end, 10);
+	if (ret->is_restore)
+		return is_name(file, pool_restore_file, ret->id);
 	if (ret->is_point)
 		return is_name(file, point_file, ret->id) ||
 		       is_name(file, pool_point_map_file, ret->id);

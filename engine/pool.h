@@ -12,6 +12,7 @@
  *   e<ID>.<GEN>.map that of a later generation (a new instant in the same image)
  *   p<ID>.raw       the store of point ID (chain.h), sparse, and
  *   p<ID>.map       its chunk map
+ *   r<SEQ>.map      the chunk map of the restore of that sequence (restore.h)
  * ID is the element's or the point's id in the state store and never used again, so
  * that a file without a row is left-over and goes at start (pool_sweep).
  *
@@ -92,12 +93,17 @@ int pool_publish_image(struct pool *pool, uint64_t id, unsigned uid, unsigned gi
 /* Deletes the map of a generation of an image. */
 int pool_remove_map(struct pool *pool, uint64_t id, uint64_t generation);
 
+/* r<ID>.map, of a restore of that sequence (restore.h): as for a new generation. */
+int pool_create_restore(struct pool *pool, uint64_t sequence, uint64_t size);
+void pool_restore_file(uint64_t sequence, char *buf, size_t size);
+int pool_remove_restore(struct pool *pool, uint64_t sequence);
+
 /* Deletes both files; one that is not there is no error. */
 int pool_remove_image(struct pool *pool, uint64_t id, uint64_t generation);
 
 /* A file of a pool, by its name. */
 struct pool_entry {
-	bool is_point; /* else an image's */
+	bool is_point, is_restore; /* else an image's */
 	uint64_t id;
 	uint64_t generation; /* of an image's map; 0 for all else */
 };

@@ -518,7 +518,7 @@ static void look_locked(struct chain *c, struct point *point, uint64_t chunk,
 	}
 }
 
-bool chain_prepare(struct chain *c, uint64_t chunk, uint64_t n,
+bool chain_prepare(struct chain *c, uint64_t chunk, uint64_t n, uint64_t before,
 		   struct chain_waiter *waiter)
 {
 	struct found f = { 0 };
@@ -530,7 +530,7 @@ bool chain_prepare(struct chain *c, uint64_t chunk, uint64_t n,
 	if (chain_is_empty(c))
 		return true;
 	pthread_mutex_lock(&c->lock);
-	point = chain_newest_needed_locked(c);
+	point = chain_newest_needed_locked(c, before);
 	end = point ? point_n_chunks(point) : 0;
 	end = chunk + n < end ? chunk + n : end;
 	if (point)

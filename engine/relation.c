@@ -103,6 +103,8 @@ struct pair *pair_new(const struct store_pair *row)
 	p->copy_state = row->copy_state;
 	p->progress_status = row->progress_status;
 	p->when_synced = row->when_synced;
+	p->written = row->written;
+	p->restore_sequence = row->restore_sequence;
 	p->bytes_copied = row->bytes_copied;
 	p->bytes_skipped = row->bytes_skipped;
 	snprintf(p->error, sizeof(p->error), "%s", row->error ? row->error : "");
@@ -450,7 +452,9 @@ static int record_broken(struct engine *e, struct pair *p, int error, const char
 		d.pairs[i].copy_state = CIM_COPY_BROKEN;
 		d.pairs[i].progress_status = CIM_PROGRESS_NOT_APPLICABLE;
 		d.pairs[i].when_synced = 0;
-		d.pairs[i].point = NULL;
+		/* A restore goes on, and reads it. */
+		if (!d.pairs[i].restore_sequence)
+			d.pairs[i].point = NULL;
 		d.pairs[i].error = rel->pairs[i] == p ? reason : others;
 	}
 	d.row.when_synced = 0;

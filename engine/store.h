@@ -93,6 +93,7 @@ struct store_pair {
 	unsigned progress_status;
 	int64_t when_synced;
 	uint64_t point_id;     /* what the target is read from; 0 = none */
+	uint64_t restore_sequence; /* of a restore of the source that is under way; 0 */
 	bool written;          /* users have written to the target since the instant */
 	uint64_t bytes_copied; /* as of the last state change */
 	uint64_t bytes_skipped;

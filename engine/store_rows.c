@@ -119,6 +119,7 @@ static const struct column pair_columns[] = {
 	COLUMN(store_pair, when_synced),
 	REF(store_pair, point_id),
 	COLUMN(store_pair, written),
+	COLUMN(store_pair, restore_sequence),
 	COLUMN(store_pair, bytes_copied),
 	COLUMN(store_pair, bytes_skipped),
 	COLUMN(store_pair, error),

@@ -149,6 +149,8 @@ static const char *const migrations[] = {
 	"	DEFERRABLE INITIALLY DEFERRED;"
 	"ALTER TABLE pair ADD COLUMN written INTEGER NOT NULL DEFAULT 0;"
 	"CREATE INDEX pair_point ON pair (point_id);",
+
+	"ALTER TABLE pair ADD COLUMN restore_sequence INTEGER NOT NULL DEFAULT 0;",
 };
 
 enum { N_MIGRATIONS = sizeof(migrations) / sizeof(migrations[0]) };

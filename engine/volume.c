@@ -17,6 +17,7 @@
 
 #include "conf/cleanup.h"
 #include "engine/chain.h"
+#include "engine/restore.h"
 #include "engine/volume_int.h"
 
 enum { FETCH_PART = 256 << 10 };
@@ -84,6 +85,29 @@ struct chain *volume_chain(struct volume *v)
 struct dataops *volume_dataops(struct volume *v)
 {
 	return v->all;
+}
+
+struct restore *volume_get_restore(struct volume *v)
+{
+	if (!__atomic_load_n(&v->restore, __ATOMIC_ACQUIRE))
+		return NULL;
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&v->lock);
+	if (v->restore)
+		restore_ref(v->restore);
+	return v->restore;
+}
+
+void volume_set_restore(struct volume *v, struct restore *restore)
+{
+	struct restore *before;
+
+	if (restore)
+		restore_ref(restore);
+	pthread_mutex_lock(&v->lock);
+	before = v->restore;
+	__atomic_store_n(&v->restore, restore, __ATOMIC_RELEASE);
+	pthread_mutex_unlock(&v->lock);
+	restore_unref(before);
 }
 
 uint64_t volume_changed_ms(struct volume *v)
@@ -212,6 +236,11 @@ static void call_listeners_locked(struct volume *v)
 
 void volume_kick(struct volume *v)
 {
+	struct restore *restore = volume_get_restore(v);
+
+	if (restore)
+		restore_kick(restore);
+	restore_unref(restore);
 	volume_reads_run(v);
 	chain_kick(v->chain);
 	volume_changes_kick(v);

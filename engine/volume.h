@@ -21,6 +21,7 @@
 #include "engine/dataop.h"
 
 struct chain;
+struct restore;
 struct volume;
 
 /* Who wants to know that a device has become ready (copiers, images with
@@ -54,6 +55,10 @@ struct dataops *volume_dataops(struct volume *volume);
 /* A user's request: any offset and length, timeout_ms until -EIO.  Answered through
  * io->done. */
 void volume_io(struct volume *volume, struct engine_io *io, unsigned timeout_ms);
+
+/* The restore that is under way, with a reference; NULL: none. */
+struct restore *volume_get_restore(struct volume *volume);
+void volume_set_restore(struct volume *volume, struct restore *restore);
 
 /* Each change is durable when it is answered (FUA), for a device that may lose its
  * cache: `write_cache = through`. */

@@ -46,6 +46,7 @@
 #include "conf/cleanup.h"
 #include "conf/timefmt.h"
 #include "engine/chain.h"
+#include "engine/restore.h"
 #include "engine/volume_int.h"
 
 enum {
@@ -469,10 +470,15 @@ static void prepared(struct chain_waiter *waiter)
 static bool prepare(struct change *c)
 {
 	struct chain *chain = volume_chain(c->volume);
+	struct restore *restore = volume_get_restore(c->volume);
 	uint64_t chunk = c->at / POOL_CHUNK_SIZE;
+	uint64_t n = (c->seg_end - 1) / POOL_CHUNK_SIZE - chunk + 1;
+	bool ready = !restore || restore_prepare(restore, chunk, n, &c->waiter);
 
-	if (chain_prepare(chain, chunk, (c->seg_end - 1) / POOL_CHUNK_SIZE - chunk + 1,
-			  &c->waiter))
+	restore_unref(restore);
+	if (!ready)
+		return false;
+	if (chain_prepare(chain, chunk, n, UINT64_MAX, &c->waiter))
 		return true;
 	/* The reaper may have come before it waited. */
 	if (!is_given_up(c) || !chain_cancel(chain, &c->waiter))

@@ -34,6 +34,7 @@ struct volume {
 	pthread_cond_t idle;
 	struct blockdev *bd; /* NULL: none now */
 	unsigned submitting;
+	struct restore *restore; /* with a reference; also looked at without the lock */
 
 	/* volume_read.c */
 	struct dataop_list waiting;

@@ -25,6 +25,8 @@
 #include <stdlib.h>
 
 #include "conf/cleanup.h"
+#include "engine/chain.h"
+#include "engine/restore.h"
 #include "engine/volume_int.h"
 
 enum { VOLUME_MAX_READS = 32 };
@@ -170,6 +172,60 @@ static size_t align(struct dataop *op, const struct bd_geometry *g)
 	return end - (op->offset - op->skip);
 }
 
+/* A read that waits for chunks to be copied back; its buffer and place are there. */
+struct copy_back {
+	struct chain_waiter waiter;
+	struct dataop *op;
+};
+
+static void copied_back(struct chain_waiter *waiter);
+
+/* Sends a read, once what it reads is restored. */
+static void send_restored(struct volume *v, struct dataop *op, const struct bd_geometry *g,
+			  struct copy_back *cb)
+{
+	struct restore *r = volume_get_restore(v);
+	uint64_t begin = op->offset - op->skip, end = begin + op->buf_size;
+	uint64_t chunk = begin / POOL_CHUNK_SIZE;
+	bool ready = !r;
+
+	if (r && !cb)
+		cb = calloc(1, sizeof(*cb));
+	if (r && cb) {
+		cb->waiter.fn = copied_back;
+		cb->op = op;
+		ready = dataop_answered(op) ||
+			restore_prepare(r, chunk, (end - 1) / POOL_CHUNK_SIZE - chunk + 1,
+					&cb->waiter);
+	}
+	restore_unref(r);
+	if (r && !cb) {
+		op->error = -ENOMEM;
+		finish(op);
+	} else if (ready) {
+		free(cb);
+		send_parts(v, op, g);
+	}
+}
+
+static void copied_back(struct chain_waiter *waiter)
+{
+	struct copy_back *cb =
+		(struct copy_back *)((char *)waiter - offsetof(struct copy_back, waiter));
+	struct volume *v = cb->op->container;
+	struct bd_geometry g;
+
+	volume_get_geometry(v, &g);
+	if (!g.known) {
+		/* The device was taken away: the read waits for another. */
+		cb->op->error = -ENOTCONN;
+		finish(cb->op);
+		free(cb);
+		return;
+	}
+	send_restored(v, cb->op, &g, cb);
+}
+
 /* Takes the next read that can go, with its buffer; NULL if none can, or if more
  * than n_lost reads have lost their connection. */
 static struct dataop *next_read(struct volume *v, struct bd_geometry *g, unsigned n_lost,
@@ -219,7 +275,7 @@ static bool send_waiting(struct volume *v)
 			op->error = op->buf ? 0 : -ENOMEM;
 			finish(op);
 		} else {
-			send_parts(v, op, &g);
+			send_restored(v, op, &g, NULL);
 		}
 	}
 	return wants_buffer;
