@@ -448,7 +448,7 @@ END_TEST
 
 /* ---- many ------------------------------------------------------------------------- */
 
-enum { MANY = 20000 };
+enum { MANY = 5000 };
 
 START_TEST(changes_behind_a_late_one_do_not_nest)
 {

@@ -1,0 +1,643 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+
+/*
+ * An image in a storm, held to a model: reads, writes, zeroing and flushes of any
+ * range, several at once, while its copy runs and stops, its source is written, loses
+ * its connection and is silent, and the power fails.
+ *
+ * The model.  The image is cut into atoms, of any length, and a request covers whole
+ * ones.  Each atom has its changes in the order of their submission; a read may see
+ * the last one that had ended when it was submitted, and any after it.  After a power
+ * failure it is the last one that had ended when the last flush that was answered was
+ * submitted, and any after it.  A change that failed may have been carried out.
+ *
+ * The power failure.  What is durable is a copy of each file as it was when it was
+ * last synced.  A failure leaves each sector of each file as it is durable or as it
+ * is now, at random: the kernel writes back when it likes.
+ *
+ * CHECK_IMAGE_SECONDS: how long each of the tests goes on.
+ */
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#include "tests/image_rig.h"
+
+enum {
+	SIZE = 20 * CHUNK + 5120,
+	MAX_ATOMS = 4096,
+	MAX_ENTRIES = 24,
+	WINDOW = 40, /* requests at once */
+	IMAGE = 1,   /* its id, and the point's */
+	POINT = 2,
+};
+
+/* ---- what is durable -------------------------------------------------------------- */
+
+enum { RAW, MAP, N_FILES };
+
+/* The files of the image that is open. */
+static struct disk {
+	pthread_mutex_t lock;
+	char path[160];
+	ino_t inode;
+	size_t size;
+	char *durable;
+} disks[N_FILES] = { { .lock = PTHREAD_MUTEX_INITIALIZER },
+		     { .lock = PTHREAD_MUTEX_INITIALIZER } };
+
+static size_t read_whole(int fd, char *buf, size_t size)
+{
+	ssize_t n = pread(fd, buf, size, 0);
+
+	ck_assert_int_ge(n, 0);
+	return (size_t)n;
+}
+
+int fdatasync(int fd)
+{
+	static _Thread_local char copy[SIZE + 1];
+	struct disk *d = NULL;
+	struct stat st;
+	size_t n = 0;
+	int r;
+
+	fstat(fd, &st);
+	for (int i = 0; i < N_FILES; i++)
+		if (st.st_ino == NOW(disks[i].inode))
+			d = &disks[i];
+	if (d)
+		n = read_whole(fd, copy, sizeof(copy));
+	r = (int)syscall(SYS_fdatasync, fd);
+	if (!d || r < 0)
+		return r;
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&d->lock);
+	if (st.st_ino == d->inode) {
+		memcpy(d->durable, copy, n);
+		d->size = n;
+	}
+	return r;
+}
+
+/* Takes a file as it is for durable. */
+static void disk_open(struct disk *d, const char *file)
+{
+	int fd;
+	struct stat st;
+
+	snprintf(d->path, sizeof(d->path), "%s/pool/%s", rig_dir, file);
+	fd = open(d->path, O_RDONLY);
+	ck_assert_int_eq(fstat(fd, &st), 0);
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&d->lock);
+	if (!d->durable)
+		d->durable = malloc(SIZE + 1);
+	d->size = read_whole(fd, d->durable, SIZE + 1);
+	SET(d->inode, st.st_ino);
+	close(fd);
+}
+
+/* What a power failure now would leave of a file. */
+static size_t disk_fail(struct disk *d, char *left)
+{
+	static char current[SIZE + 1];
+	int fd = open(d->path, O_RDONLY);
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&d->lock);
+	size_t n = read_whole(fd, current, sizeof(current));
+	unsigned bias = rnd(5);
+
+	close(fd);
+	ck_assert_uint_eq(n, d->size);
+	for (size_t at = 0; at < n; at += 512)
+		memcpy(left + at, (rnd(4) < bias ? current : d->durable) + at,
+		       n - at < 512 ? n - at : 512);
+	return n;
+}
+
+/* In a new file: who has the old one open writes to that. */
+static void disk_replace(struct disk *d, const char *left, size_t n)
+{
+	char path[200];
+	const char *file = strrchr(d->path, '/') + 1;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s.new", d->path);
+	fd = open(path, O_WRONLY | O_CREAT | O_EXCL, 0600);
+	ck_assert_int_eq(pwrite(fd, left, n, 0), (ssize_t)n);
+	close(fd);
+	ck_assert_int_eq(rename(path, d->path), 0);
+	disk_open(d, file);
+}
+
+/* ---- the model ------------------------------------------------------------------------ */
+
+#define BASE UINT32_MAX /* a stamp: the bytes of base[] */
+
+struct entry {
+	uint32_t stamp;	       /* 0: zeros */
+	uint64_t submit, done; /* 0: not yet, or failed */
+};
+
+struct atom {
+	uint64_t begin, end;
+	struct entry entries[MAX_ENTRIES];
+	unsigned n;
+};
+
+struct request {
+	struct engine_io io;
+	bool busy;
+	unsigned atom, n; /* atoms */
+	uint64_t submit;
+	char *data;
+};
+
+static pthread_mutex_t model = PTHREAD_MUTEX_INITIALIZER; /* protects all of it */
+static struct atom atoms[MAX_ATOMS];
+static unsigned n_atoms;
+static char base[SIZE];
+static uint64_t now, flushed;
+static struct request requests[WINDOW];
+static bool calm; /* atomic: nothing may fail */
+static unsigned n_ok, n_failed;
+
+static char byte_of(uint32_t stamp, uint64_t at)
+{
+	if (!stamp)
+		return 0;
+	if (stamp == BASE)
+		return base[at];
+	return (char)((stamp * UINT64_C(0x9e3779b97f4a7c15) + at * 0x2545f491) >> 24);
+}
+
+static void cut_into_atoms(void)
+{
+	static const unsigned lengths[] = { 1, 7, 512, 700, 4096, 5000, 20000, CHUNK };
+	uint64_t at = 0;
+
+	for (n_atoms = 0; at < SIZE; n_atoms++) {
+		uint64_t len = 1 + rnd(lengths[rnd(ROWS(lengths))]);
+		uint64_t edge = (at / CHUNK + 1) * CHUNK;
+
+		if (rnd(3))
+			len = len > 511 ? len / 512 * 512 : len;
+		if (at + len > edge && rnd(4))
+			len = edge - at;
+		if (at + len > SIZE || n_atoms == MAX_ATOMS - 1)
+			len = SIZE - at;
+		atoms[n_atoms] = (struct atom){ .begin = at, .end = at + len };
+		at += len;
+	}
+}
+
+/* All atoms are as base has them. */
+static void forget_changes(void)
+{
+	for (unsigned i = 0; i < n_atoms; i++) {
+		atoms[i].entries[0] = (struct entry){ BASE, 1, 1 };
+		atoms[i].n = 1;
+	}
+	now = flushed = 2;
+}
+
+/* The last entry that had ended before a time. */
+static unsigned settled(const struct atom *a, uint64_t time)
+{
+	unsigned i = a->n - 1;
+
+	while (i > 0 && !(a->entries[i].done && a->entries[i].done < time))
+		i--;
+	return i;
+}
+
+static void check_atom(const struct atom *a, const char *buf, uint64_t time,
+		       const char *what)
+{
+	unsigned first = settled(a, time), e;
+
+	for (uint64_t at = a->begin; at < a->end; at++) {
+		for (e = first; e < a->n; e++)
+			if (buf[at - a->begin] == byte_of(a->entries[e].stamp, at))
+				break;
+		/* (An assertion that holds costs a write into check's pipe.) */
+		if (e == a->n)
+			ck_abort_msg(
+				"%s: byte %llu of chunk %llu (%llu of the atom): is %02x, "
+				"not %02x nor one of %u others",
+				what, (unsigned long long)(at % CHUNK),
+				(unsigned long long)(at / CHUNK),
+				(unsigned long long)(at - a->begin),
+				(unsigned char)buf[at - a->begin],
+				(unsigned char)byte_of(a->entries[first].stamp, at),
+				a->n - first - 1);
+	}
+}
+
+/* Forgets what neither a read under way nor a power failure can bring back. */
+static void prune(struct atom *a)
+{
+	uint64_t time = flushed;
+	unsigned first;
+
+	for (unsigned i = 0; i < WINDOW; i++)
+		if (requests[i].busy && requests[i].submit < time)
+			time = requests[i].submit;
+	first = settled(a, time);
+	memmove(a->entries, a->entries + first, (a->n - first) * sizeof(a->entries[0]));
+	a->n -= first;
+}
+
+static void change_ended(struct request *r, int error)
+{
+	for (unsigned i = r->atom; i < r->atom + r->n; i++) {
+		struct atom *a = &atoms[i];
+
+		for (unsigned e = 0; e < a->n; e++)
+			if (a->entries[e].submit == r->submit && !error)
+				a->entries[e].done = now;
+		prune(a);
+	}
+}
+
+static void read_ended(struct request *r, const char *buf, size_t n)
+{
+	const struct atom *first = &atoms[r->atom];
+
+	if (n != r->io.len)
+		ck_abort_msg("%zu bytes of %" PRIu64, n, r->io.len);
+	for (const struct atom *a = first; a < first + r->n; a++)
+		check_atom(a, buf + (a->begin - first->begin), r->submit, "read");
+}
+
+static void request_ended(struct engine_io *io, int error, const void *buf, size_t n)
+{
+	struct request *r = (struct request *)io;
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&model);
+
+	now++;
+	if (error && NOW(calm))
+		ck_abort_msg("operation %d: %s", io->op, strerror(-error));
+	n_ok += !error;
+	n_failed += !!error;
+	if (io->op == ENGINE_IO_READ && !error)
+		read_ended(r, buf, n);
+	if (io->op == ENGINE_IO_WRITE || io->op == ENGINE_IO_ZERO)
+		change_ended(r, error);
+	if (io->op == ENGINE_IO_FLUSH && !error && r->submit > flushed)
+		flushed = r->submit;
+	free(move_ptr(r->data));
+	r->busy = false;
+}
+
+/* ---- requests --------------------------------------------------------------------- */
+
+static struct image *image;
+
+/* Enters a change into the model; false if an atom has no room for it. */
+static bool enter_change(struct request *r, uint32_t stamp)
+{
+	for (unsigned i = r->atom; i < r->atom + r->n; i++) {
+		prune(&atoms[i]);
+		if (atoms[i].n == MAX_ENTRIES)
+			return false;
+	}
+	for (unsigned i = r->atom; i < r->atom + r->n; i++)
+		atoms[i].entries[atoms[i].n++] = (struct entry){ stamp, r->submit, 0 };
+	return true;
+}
+
+static void choose_range(struct request *r)
+{
+	unsigned max = rnd(8) ? 4 : 200;
+	uint64_t begin;
+
+	r->atom = rnd(n_atoms);
+	begin = atoms[r->atom].begin;
+	for (r->n = 1; r->n < max && r->atom + r->n < n_atoms; r->n++)
+		if (atoms[r->atom + r->n].end - begin > ENGINE_IO_MAX)
+			break;
+	r->io.offset = begin;
+	r->io.len = atoms[r->atom + r->n - 1].end - begin;
+}
+
+static bool make_request(struct request *r)
+{
+	static const enum engine_io_op ops[] = {
+		ENGINE_IO_READ,	 ENGINE_IO_READ,  ENGINE_IO_READ, ENGINE_IO_WRITE,
+		ENGINE_IO_WRITE, ENGINE_IO_WRITE, ENGINE_IO_ZERO,
+	};
+	uint32_t stamp;
+
+	*r = (struct request){ .submit = ++now };
+	r->io.done = request_ended;
+	r->io.op = rnd(40) ? ops[rnd(ROWS(ops))] : ENGINE_IO_FLUSH;
+	if (r->io.op == ENGINE_IO_FLUSH)
+		return true;
+	choose_range(r);
+	stamp = r->io.op == ENGINE_IO_ZERO ? 0 : (uint32_t)now;
+	if (r->io.op != ENGINE_IO_READ && !enter_change(r, stamp))
+		return false;
+	if (r->io.op != ENGINE_IO_WRITE)
+		return true;
+	r->io.data = r->data = malloc(r->io.len);
+	for (uint64_t i = 0; i < r->io.len; i++)
+		r->data[i] = byte_of(stamp, r->io.offset + i);
+	return true;
+}
+
+/* Submits one, if there is a place. */
+static void submit_one(void)
+{
+	struct request *r = &requests[rnd(WINDOW)];
+
+	pthread_mutex_lock(&model);
+	if (r->busy || !make_request(r)) {
+		pthread_mutex_unlock(&model);
+		usleep(100);
+		return;
+	}
+	r->busy = true;
+	pthread_mutex_unlock(&model);
+	image_io(image, &r->io, RIG_TIMEOUT_MS);
+}
+
+static bool all_ended(void)
+{
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&model);
+
+	for (unsigned i = 0; i < WINDOW; i++)
+		if (requests[i].busy)
+			return false;
+	return true;
+}
+
+/* ---- the owner, and the weather ----------------------------------------------------- */
+
+static pthread_mutex_t owner = PTHREAD_MUTEX_INITIALIZER;     /* image is there */
+static bool over, wants_written, is_written, is_past_instant; /* atomic */
+static unsigned n_complete, n_broken;			      /* atomic */
+static char reason[IMAGE_REASON_MAX];
+
+static void on_complete(void *opaque)
+{
+	(void)opaque;
+	__atomic_add_fetch(&n_complete, 1, __ATOMIC_RELEASE);
+}
+
+static void on_broken(void *opaque, int error, const char *text)
+{
+	(void)opaque;
+	(void)error;
+	snprintf(reason, sizeof(reason), "%s", text);
+	__atomic_add_fetch(&n_broken, 1, __ATOMIC_RELEASE);
+}
+
+static void on_written(void *opaque)
+{
+	(void)opaque;
+	SET(wants_written, true);
+}
+
+static void toss(void)
+{
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&owner);
+
+	if (!image)
+		return;
+	if (__atomic_exchange_n(&wants_written, false, __ATOMIC_ACQ_REL)) {
+		SET(is_written, true);
+		image_set_written(image);
+	}
+	switch (rnd(12)) {
+	case 0:
+		image_start_copy(image);
+		break;
+	case 1:
+	case 2:
+		image_pause_copy(image);
+		break;
+	case 3:
+		image_checkpoint_soon(image);
+		break;
+	case 4:
+		if (!rnd(8))
+			image_keep_reads(image);
+		break;
+	}
+}
+
+static void *owner_thread(void *opaque)
+{
+	while (!NOW(over)) {
+		usleep(rnd(10000));
+		toss();
+	}
+	return opaque;
+}
+
+static void *weather_thread(void *opaque)
+{
+	while (!NOW(over)) {
+		usleep(rnd(40000));
+		if (NOW(calm))
+			continue;
+		SET(rig.lose, rnd(3) ? 0 : 20);
+		if (rnd(2)) {
+			bd_set_state(&rig.base, BD_AWAY, "away");
+			usleep(rnd(20000));
+			bd_set_state(&rig.base, BD_READY, NULL);
+		} else {
+			SET(rig.silent, true);
+			usleep(rnd(20000));
+			ram_resume(&rig);
+		}
+	}
+	SET(rig.lose, 0);
+	return opaque;
+}
+
+static void *source_thread(void *opaque)
+{
+	static char buf[3 * CHUNK];
+
+	memset(buf, 's', sizeof(buf));
+	while (!NOW(over)) {
+		uint64_t len = 1 + rnd(sizeof(buf)), offset = rnd(SIZE - (unsigned)len);
+
+		usleep(rnd(10000));
+		if (!NOW(is_past_instant))
+			continue;
+		do_io(NULL, rnd(3) ? ENGINE_IO_WRITE : ENGINE_IO_ZERO, buf, offset, len);
+	}
+	return opaque;
+}
+
+/* ---- the image ------------------------------------------------------------------- */
+
+static struct point *point;
+static bool keep, clean;
+
+static void open_image(void)
+{
+	const struct image_watcher watcher = { on_complete, on_broken, on_written, NULL };
+	const struct image_params params = { .id = IMAGE,
+					     .size = SIZE,
+					     .generation = 1,
+					     .written = NOW(is_written),
+					     .clean = clean };
+
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&owner);
+	SET(wants_written, false);
+	ck_assert_int_eq(image_open(&rig_ops, rig_pool, &params, &image), 0);
+	image_set_source(image, point, "lun", keep, &watcher);
+}
+
+static void close_image(void)
+{
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&owner);
+
+	image_cut_off(image);
+	image_unref(move_ptr(image));
+}
+
+/* The image is what the model allows after a time; which is what it is from then on. */
+static void settle(uint64_t time, const char *what)
+{
+	static char buf[SIZE];
+
+	for (uint64_t at = 0; at < SIZE; at += ENGINE_IO_MAX) {
+		uint64_t n = SIZE - at < ENGINE_IO_MAX ? SIZE - at : ENGINE_IO_MAX;
+
+		while (do_io(image, ENGINE_IO_READ, buf + at, at, n) != (int)n)
+			ck_assert(!NOW(calm));
+	}
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&model);
+	for (unsigned i = 0; i < n_atoms; i++)
+		check_atom(&atoms[i], buf + atoms[i].begin, time, what);
+	memcpy(base, buf, SIZE);
+	forget_changes();
+}
+
+static void power_failure(void)
+{
+	static char map[SIZE + 1], raw[SIZE + 1];
+	size_t map_size, raw_size;
+	uint64_t time;
+
+	pthread_mutex_lock(&model);
+	time = flushed;
+	pthread_mutex_unlock(&model);
+	map_size = disk_fail(&disks[MAP], map);
+	raw_size = disk_fail(&disks[RAW], raw);
+	close_image();
+	WAIT_FOR(all_ended());
+	disk_replace(&disks[MAP], map, map_size);
+	disk_replace(&disks[RAW], raw, raw_size);
+	keep = keep || !rnd(3);
+	open_image();
+	settle(time, "after a power failure");
+}
+
+static void make_image(void)
+{
+	static char garbage[SIZE];
+	int fd;
+
+	ck_assert_int_eq(pool_create_image(rig_pool, IMAGE, SIZE, 1, false), 0);
+	fd = pool_open_image(rig_pool, IMAGE, O_RDWR);
+	memset(garbage, 'g', SIZE);
+	if (!clean)
+		ck_assert_int_eq(pwrite(fd, garbage, SIZE, 0), SIZE);
+	close(fd);
+	disk_open(&disks[RAW], "e1.raw");
+	disk_open(&disks[MAP], "e1.map");
+}
+
+/* From an instant to the end of the copy. */
+static void one_life(void)
+{
+	unsigned n_failures = rnd(4);
+
+	keep = rnd(2);
+	clean = rnd(2);
+	n_complete = n_broken = 0;
+	SET(is_written, false);
+	make_image();
+	memcpy(base, rig.bytes, SIZE);
+	cut_into_atoms();
+	forget_changes();
+	point = rig_point(POINT);
+	SET(is_past_instant, true);
+	open_image();
+	for (unsigned i = 0; i <= n_failures; i++) {
+		for (unsigned n = 300 + rnd(1500); n; n--)
+			submit_one();
+		if (i < n_failures)
+			power_failure();
+	}
+	WAIT_FOR(all_ended());
+	WAIT_FOR(({
+		pthread_mutex_lock(&owner);
+		image_start_copy(image);
+		pthread_mutex_unlock(&owner);
+		NOW(n_complete) || NOW(n_broken);
+	}));
+	ck_assert_msg(!n_broken, "%s", reason);
+	settle(now + 1, "in the end");
+	close_image();
+	point_remove(point);
+	point_unref(point);
+}
+
+static void storm(bool is_calm)
+{
+	void *(*const fns[])(void *) = { owner_thread, weather_thread, source_thread };
+	const char *seconds = getenv("CHECK_IMAGE_SECONDS");
+	pthread_t threads[ROWS(fns)];
+	uint64_t end = timefmt_monotonic_ns() +
+		       (uint64_t)(seconds ? atoi(seconds) : 4) * UINT64_C(1000000000);
+	unsigned n_lives = 0;
+
+	SET(over, false);
+	SET(calm, is_calm);
+	for (unsigned round = 0; timefmt_monotonic_ns() < end; round++) {
+		rig_start(SIZE, true);
+		rig_seed += round;
+		SET(rig.late_us, 300);
+		SET(over, false);
+		SET(is_past_instant, false);
+		for (unsigned i = 0; i < ROWS(fns); i++)
+			ck_assert_int_eq(pthread_create(&threads[i], NULL, fns[i], NULL),
+					 0);
+		one_life();
+		n_lives++;
+		SET(over, true);
+		for (unsigned i = 0; i < ROWS(fns); i++)
+			pthread_join(threads[i], NULL);
+		rig_stop();
+	}
+	printf("%u lives, %u requests done, %u failed\n", n_lives, n_ok, n_failed);
+}
+
+START_TEST(in_calm_all_is_done_and_right)
+{
+	storm(true);
+}
+END_TEST
+
+START_TEST(in_bad_weather_what_is_done_is_right)
+{
+	storm(false);
+}
+END_TEST
+
+int main(void)
+{
+	const TTest *const tests[] = {
+		in_calm_all_is_done_and_right,
+		in_bad_weather_what_is_done_is_right,
+	};
+
+	return unit_main("image_storm", tests, ROWS(tests));
+}
