@@ -158,6 +158,7 @@ static struct atom atoms[MAX_ATOMS];
 static unsigned n_atoms;
 static char base[SIZE];
 static uint64_t now, flushed;
+static bool is_failing; /* the power: no flush counts that is answered from here on */
 static struct request requests[WINDOW];
 static bool calm; /* atomic: nothing may fail */
 static unsigned n_ok, n_failed;
@@ -199,6 +200,7 @@ static void forget_changes(void)
 		atoms[i].n = 1;
 	}
 	now = flushed = 2;
+	is_failing = false;
 }
 
 /* The last entry that had ended before a time. */
@@ -284,7 +286,7 @@ static void request_ended(struct engine_io *io, int error, const void *buf, size
 		read_ended(r, buf, n);
 	if (io->op == ENGINE_IO_WRITE || io->op == ENGINE_IO_ZERO)
 		change_ended(r, error);
-	if (io->op == ENGINE_IO_FLUSH && !error && r->submit > flushed)
+	if (io->op == ENGINE_IO_FLUSH && !error && r->submit > flushed && !is_failing)
 		flushed = r->submit;
 	free(move_ptr(r->data));
 	r->busy = false;
@@ -527,6 +529,7 @@ static void power_failure(void)
 
 	pthread_mutex_lock(&model);
 	time = flushed;
+	is_failing = true;
 	pthread_mutex_unlock(&model);
 	map_size = disk_fail(&disks[MAP], map);
 	raw_size = disk_fail(&disks[RAW], raw);
