@@ -577,8 +577,8 @@ static struct preserve *take_lost(struct chain *c, bool ready)
 	struct preserve *p, *list = NULL;
 
 	TAILQ_FOREACH(p, &c->preserves, link) {
-		if (!p->lost || (p->state == PRESERVE_READ && !ready &&
-				 !TAILQ_EMPTY(&p->waiters)))
+		if (!p->lost ||
+		    (p->state == PRESERVE_READ && !ready && !TAILQ_EMPTY(&p->waiters)))
 			continue;
 		/* The process ends with it. */
 		if (p->state == PRESERVE_FAILED && stopping)
