@@ -36,7 +36,7 @@ enum crashlog_type {
 	CRASHLOG_LINK,	     /* path2, a further name of ino */
 	CRASHLOG_WRITE,	     /* data at offset of ino; its token for RESULT, SYNC_* */
 	CRASHLOG_RESULT,     /* the write `token` wrote `size` bytes only */
-	CRASHLOG_TRUNCATE,   /* ino to size */
+	CRASHLOG_TRUNCATE,   /* ino to size; by O_TRUNC: path */
 	CRASHLOG_FALLOCATE,  /* ino, mode, offset, size */
 	CRASHLOG_CHMOD,	     /* ino, mode */
 	CRASHLOG_SYNC_BEGIN, /* of ino; token */
