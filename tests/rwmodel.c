@@ -4,14 +4,14 @@
  * byte read is compared with what it must be.
  *
  *	rwmodel fill FILE --size SIZE [--seed X]
- *	rwmodel run --source FILE [--image FILE]... [--instant FILE] [--base FILE]
+ *	rwmodel run --source FILE [--image FILE[,INSTANT]]... [--instant FILE] [--base FILE]
  *		    --seconds S [--seed X] [--writers 4] [--readers 4]
  *		    [--image-writers 0] [--punch] [--fsync] [--direct] [--align N]
  *		    [--unit 16K] [--max 256K] [--save PREFIX]
  *	rwmodel check FILE --model PREFIX
  *
- * The images must begin with the content of --instant, a copy of the source as it was
- * at their instant, and the source with that of --base (else of --instant); without
+ * An image must begin with the content of its INSTANT (else of --instant), a copy of the
+ * source as it was then, and the source with that of --base (else of --instant); without
  * these, with pattern(seed), which `fill` writes.  Nothing is read before the start.
  *
  * Writers: each file that is written has its own writers (--image-writers: of each
@@ -53,7 +53,8 @@ enum { MAX_FILES = 33, MAX_THREADS = 256, PIECE = 1 << 20 };
 
 struct file {
 	const char *path;
-	unsigned index; /* 0 = the source */
+	const char *instant; /* NULL: --instant */
+	unsigned index;	     /* 0 = the source */
 	int fd;
 	unsigned writers;
 	unsigned char *now, *next;
@@ -372,7 +373,9 @@ static void open_file(struct file *f, const char *instant, const char *base)
 	f->counts = calloc(all.n_units, sizeof(*f->counts));
 	if (!f->now || !f->next || !f->counts)
 		errx(TOOL_IO, "out of memory");
-	load_content(f->index == 0 && base ? base : instant, f->now);
+	if (f->index == 0 && base)
+		instant = base;
+	load_content(f->instant ? f->instant : instant, f->now);
 	memcpy(f->next, f->now, all.size);
 }
 
@@ -526,10 +529,16 @@ static void usage(void)
 			 "rwmodel.c");
 }
 
-static void add_image(const char *path)
+static void add_image(char *path)
 {
+	char *comma = strrchr(path, ',');
+
 	if (all.n_files == MAX_FILES)
 		errx(TOOL_USAGE, "more than %d images", MAX_FILES - 1);
+	if (comma) {
+		*comma = '\0';
+		all.files[all.n_files].instant = comma + 1;
+	}
 	all.files[all.n_files++].path = path;
 }
 

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# shellcheck shell=bash
+#
+# What tests of snapshots and clones under load share; after lib.sh.
+#
+# shellcheck disable=SC2154 # MNT, STATE, POOL, never_fd
+
+# need_snapshot ELEMENT: skips where the engine has no Snapshot.
+need_snapshot()
+{
+	local g=$MNT/groups/is-there-one code
+	wait_until 20 test -s "$MNT/elements/$1/size"
+	mkdir "$g"
+	if echo "SourceElement=$1 SyncType=Snapshot" 2> /dev/null > "$g/spec"; then
+		drop is-there-one
+		return
+	fi
+	code=$(head -n 1 "$g/result")
+	rmdir "$g"
+	[ "${code%% *}" != 1 ] || skip "Snapshot is not there yet"
+	fail "a first snapshot of $1: $code"
+}
+
+# take NAME PARAMETER...: a replica, e.g. take s1 SourceGroup=src SyncType=Snapshot
+take()
+{
+	local name=$1
+	shift
+	mkdir "$MNT/groups/$name" && echo "$*" > "$MNT/groups/$name/spec"
+}
+
+is_over()
+{
+	[ "$(cat "$MNT/groups/$1/CopyState")" = "Not Applicable" ]
+}
+
+# drop NAME...: with its images.
+drop()
+{
+	local name
+	for name; do
+		echo ReturnToResourcePool > "$MNT/groups/$name/control"
+		wait_until 30 is_over "$name"
+		rmdir "$MNT/groups/$name"
+	done
+}
+
+# images NAME [COUNT]: their paths, in member order.
+images()
+{
+	local i
+	for ((i = 1; i <= ${2:-2}; i++)); do
+		echo "$MNT/groups/$1/images/$1_$i"
+	done
+}
+
+# sum_of NAME [COUNT]: one checksum of its images.  Read past the page cache.
+sum_of()
+{
+	local paths path
+	mapfile -t paths < <(images "$@")
+	for path in "${paths[@]}"; do
+		dd if="$path" iflag=direct bs=1M status=none
+	done | sha256sum | cut -c1-64
+}
+
+# check_store: it is sound, and its images are those of the pool.
+check_store()
+{
+	python3 - "$STATE/lunfs.db" "$POOL" <<-'END'
+	import os, re, sqlite3, sys
+	db = sqlite3.connect(sys.argv[1])
+	assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+	assert db.execute("PRAGMA foreign_key_check").fetchall() == []
+	rows = {r[0] for r in db.execute("SELECT id FROM element WHERE pool <> ''")}
+	files = {int(m[1]) for f in os.listdir(sys.argv[2]) if (m := re.match(r"e(\d+)\.", f))}
+	assert files == rows, "images in the store %s, in the pool %s" % (sorted(rows), sorted(files))
+	END
+}
+
+# pause MILLISECONDS: of a random test, not a wait for anything.
+pause()
+{
+	read -rt "$(printf '%d.%03d' $(($1 / 1000)) $(($1 % 1000)))" -u "$never_fd" || :
+}
+
+# has_passed FILE N: the first number of an --ack file is above N.
+has_passed()
+{
+	[ "$(ack_of "$1" 0)" -gt "$2" ]
+}
+
+# ack_of FILE I: the last number acknowledged of file I (0 ...), without zeros in front.
+ack_of()
+{
+	local text
+	text=$(sed -n "$(($2 + 1))p" "$1" 2> /dev/null | tr -d '\0')
+	echo $((10#${text:-0}))
+}
