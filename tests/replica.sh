@@ -54,13 +54,14 @@ images()
 	done
 }
 
-# sum_of NAME [COUNT]: one checksum of its images.  Read past the page cache.
+# sum_of NAME [COUNT]: one checksum of its images, read past the page cache; fails when
+# one cannot be read.
 sum_of()
 {
 	local paths path
 	mapfile -t paths < <(images "$@")
 	for path in "${paths[@]}"; do
-		dd if="$path" iflag=direct bs=1M status=none
+		dd if="$path" iflag=direct bs=1M status=none || exit
 	done | sha256sum | cut -c1-64
 }
 
