@@ -5,7 +5,8 @@
 #
 #	. "$top_srcdir/tests/crash.sh"
 #	crash_begin "$T/state" "$T/pool"	# their content now is the base
-#	"${recorder[@]}" CMD...			# as often as wanted
+#	"${recorder[@]}" CMD...			# as often as wanted, or
+#	crash_start_lunfs			# start_lunfs, under the shim
 #	crash_list				# $T/crash.list, $crash_end
 #	crash_rebuild 123 --mode random --seed 5	# in $crash_out/state, ...
 #	last_mark 123 "ack 0"			# the newest mark "ack 0 N": N
@@ -36,6 +37,13 @@ crash_begin()
 	done
 	recorder_env=("CRASHLOG_FILE=$crash_log" "CRASHLOG_DIRS=$dirs" "LD_PRELOAD=$crashshim")
 	recorder=(env "${recorder_env[@]}")
+}
+
+crash_start_lunfs()
+{
+	export "${recorder_env[@]}"
+	start_lunfs "$@"
+	unset CRASHLOG_FILE CRASHLOG_DIRS LD_PRELOAD
 }
 
 crash_list()

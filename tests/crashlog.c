@@ -224,6 +224,23 @@ EXPORT void sync(void)
 
 /* ---- start ---- */
 
+/* Daemons close what they did not open; the log stays. */
+EXPORT int close_range(unsigned first, unsigned last, int flags)
+{
+	unsigned log = (unsigned)shim_log_fd;
+
+	if (shim_log_fd < 0 || first > log || last < log)
+		return (int)syscall(SYS_close_range, first, last, flags);
+	if (first < log && syscall(SYS_close_range, first, log - 1, flags) < 0)
+		return -1;
+	return last > log ? (int)syscall(SYS_close_range, log + 1, last, flags) : 0;
+}
+
+EXPORT void closefrom(int first)
+{
+	close_range(first > 0 ? (unsigned)first : 0, ~0u, 0);
+}
+
 static void lock_all(void)
 {
 	pthread_mutex_lock(&shim_lock);

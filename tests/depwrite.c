@@ -3,7 +3,7 @@
  * depwrite: dependent writes, and whether a copy of the files is of one instant.
  *
  *	depwrite run FILE... [--count N | --seconds S] [--direct] [--fsync]
- *			     [--ack FILE] [--mark CRASHLOG]
+ *			     [--ack FILE] [--mark CRASHLOG [--name NAME]]
  *	depwrite check IMAGE...
  *	depwrite verify FILE N [--file I]
  *	depwrite value FILE [--file I]
@@ -25,7 +25,7 @@
  *
  * `run` ends at SIGTERM or SIGINT too, and prints the value of each file.  --ack: a
  * line a file with the last n acknowledged, written in place after each one: what a
- * killed daemon owes.  --mark: "ack I N" into a log of crashlog.h.
+ * killed daemon owes.  --mark: "NAME I N" (ack I N) into a log of crashlog.h.
  *
  * Exit status: 0 good, 1 wrong (with a sentence a fault), 2 usage, 3 cannot read or
  * write (after `run`: the values acknowledged are printed all the same).
@@ -206,6 +206,7 @@ struct run {
 	double seconds;
 	bool direct, fsync;
 	int ack_fd, mark_fd;
+	const char *mark_name;
 };
 
 static void acknowledged(const struct run *run, const struct target *t)
@@ -218,7 +219,8 @@ static void acknowledged(const struct run *run, const struct target *t)
 			err(TOOL_IO, "--ack: writing");
 	}
 	if (run->mark_fd >= 0) {
-		snprintf(text, sizeof(text), "ack %u %" PRIu64, t->index, t->value);
+		snprintf(text, sizeof(text), "%s %u %" PRIu64, run->mark_name, t->index,
+			 t->value);
 		if (crashlog_mark(run->mark_fd, text) < 0)
 			errx(TOOL_IO, "--mark: writing");
 	}
@@ -304,6 +306,7 @@ static const struct option options[] = {
 	{ "fsync", no_argument, NULL, 'f' },
 	{ "ack", required_argument, NULL, 'a' },
 	{ "mark", required_argument, NULL, 'm' },
+	{ "name", required_argument, NULL, 'n' },
 	{ "ring", required_argument, NULL, 'r' },
 	{ "stride", required_argument, NULL, 't' },
 	{ "seed", required_argument, NULL, 'x' },
@@ -344,6 +347,9 @@ static void parse_options(int argc, char **argv, struct run *run)
 		case 'x':
 			seed = tool_number(optarg);
 			break;
+		case 'n':
+			run->mark_name = optarg;
+			break;
 		case 'i':
 			first_file = (unsigned)tool_number(optarg);
 			break;
@@ -368,7 +374,7 @@ static void parse_options(int argc, char **argv, struct run *run)
 
 int main(int argc, char **argv)
 {
-	struct run run = { .ack_fd = -1, .mark_fd = -1 };
+	struct run run = { .ack_fd = -1, .mark_fd = -1, .mark_name = "ack" };
 	struct target t[MAX_FILES] = { 0 };
 	const char *command;
 	unsigned n = 0;
