@@ -194,13 +194,14 @@ note "an open image: In Use, and Force"
 # ---- what a Clone does not have ----
 
 begin sync small WaitForCopyState=Synchronized
-for operation in Abort Deactivate Failback Failover Fracture "Resync Replica" \
-	"Restore from Replica" Resume "Reverse Roles" Split Suspend Unprepare; do
+for operation in Abort Failback Failover Fracture "Restore from Replica" Resume \
+	"Reverse Roles" Split Suspend Unprepare; do
 	must_fail put groups/sync/control "$operation"
 	assert_match "Operation not supported" "$OUTPUT" "$operation"
 	assert_eq "1 Not Supported" "$(code groups/sync/result)" "$operation"
 	assert_match "$operation" "$(sentence groups/sync/result)" "$operation"
 done
+refused groups/sync/control Deactivate "4 Failed" "$eio" "Unsynchronized, Suspended"
 assert_eq Synchronized "$(cat groups/sync/CopyState)"
 note "operations that a Clone does not have: Not Supported"
 
