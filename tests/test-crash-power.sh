@@ -132,7 +132,7 @@ check_replica()
 		assert_eq "$4" "$(sum_of "$name")" "the content of $name"
 		;;
 	made-written)
-		assert_match '^(Synchronized|Skewed)$' "$state" "CopyState of $name"
+		assert_match '^(Synchronized|Skewed|Mixed)$' "$state" "CopyState of $name"
 		has_values "$name" "$(last_mark "$n" "image-$name 0")" \
 			"$(last_mark "$n" "image-$name 1")"
 		;;
@@ -142,7 +142,7 @@ check_replica()
 		assert_eq "$clone_sum" "$(sum_of "$name")" "the content of $name"
 		;;
 	*)
-		assert_match '^(Synchronized|Skewed)$' "$state" "$name ($1)"
+		assert_match '^(Synchronized|Skewed|Mixed)$' "$state" "$name ($1)"
 		has_values "$name"
 		;;
 	esac
