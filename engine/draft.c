@@ -89,20 +89,31 @@ void draft_drop(struct draft *d)
 	d->pairs = NULL;
 }
 
+/* Has no instant. */
+static bool is_idle(unsigned copy_state)
+{
+	return copy_state == CIM_COPY_INITIALIZED || copy_state == CIM_COPY_INACTIVE ||
+	       copy_state == CIM_COPY_PREPARED;
+}
+
 void relation_set_instant(struct draft *d, int64_t now_ms)
 {
 	bool consistent = d->row.consistency_state != CIM_CONSISTENCY_STATE_INCONSISTENT;
 
+	/* The present instant's: a Clone gets its own when its copy is complete. */
+	d->row.when_synchronized = d->row.sync_type == CIM_SYNC_SNAPSHOT ? now_ms : 0;
 	d->row.when_activated = now_ms;
 	/* A copy of what others write meanwhile is of no instant. */
 	d->row.when_synced = consistent ? now_ms : 0;
 	for (size_t i = 0; i < d->rel->n_pairs; i++) {
 		bool snapshot = d->row.sync_type == CIM_SYNC_SNAPSHOT;
+		bool again = !is_idle(d->pairs[i].copy_state);
 
 		d->pairs[i].copy_state =
 			snapshot ? CIM_COPY_SYNCHRONIZED : CIM_COPY_UNSYNCHRONIZED;
-		d->pairs[i].progress_status =
-			snapshot ? CIM_PROGRESS_COMPLETED : CIM_PROGRESS_SYNCHRONIZING;
+		d->pairs[i].progress_status = snapshot ? CIM_PROGRESS_COMPLETED :
+					      again    ? CIM_PROGRESS_RESYNCING :
+							 CIM_PROGRESS_SYNCHRONIZING;
 		d->pairs[i].written = false;
 		d->pairs[i].error = "";
 		d->pairs[i].when_synced = d->row.when_synced;
@@ -222,23 +233,6 @@ static void apply_pair(struct pair *p, const struct pair_draft *d,
 		p->point->n_pairs++;
 }
 
-static void apply_job(struct job *j, const struct store_job *row)
-{
-	char *text = strdup(row->error_description);
-
-	j->state = row->state;
-	j->last_state_change = row->last_state_change;
-	j->elapsed_ms = row->elapsed_ms;
-	j->error_code = row->error_code;
-	j->bytes_total = row->bytes_total;
-	j->bytes_copied = row->bytes_copied;
-	j->bytes_skipped = row->bytes_skipped;
-	if (text) {
-		free(j->error_description);
-		j->error_description = text;
-	}
-}
-
 static void tell_pairs(struct engine *e, const struct draft *d, const bool *changed)
 {
 	for (size_t i = 0; i < d->rel->n_pairs; i++) {
@@ -251,7 +245,7 @@ static void tell_pairs(struct engine *e, const struct draft *d, const bool *chan
 				     FILE_BIT(PAIR_PERCENT_SYNCED) |
 				     FILE_BIT(PAIR_SYNC_STATE) |
 				     FILE_BIT(PAIR_WHEN_SYNCED) | FILE_BIT(PAIR_ERROR));
-		if (d->pairs[i].complete)
+		if (d->pairs[i].complete || d->pairs[i].generation)
 			engine_event(e, ENGINE_EVENT_CHANGED, ENGINE_ELEMENT,
 				     p->target->obj.id, FILE_BIT(ELEMENT_BACKING));
 		if (d->pairs[i].error)
@@ -286,9 +280,10 @@ static uint64_t changed_times(const struct store_relationship *a,
 int draft_commit(struct engine *e, struct draft *d)
 {
 	struct relationship *rel = d->rel;
+	struct job *new_job = NULL, *changed_job;
 	CLEANUP_FREE bool *changed = calloc(rel->n_pairs + 1, sizeof(*changed));
 	CLEANUP_FREE struct point_object **left = calloc(rel->n_pairs + 1, sizeof(*left));
-	bool with_job = d->job_state && rel->job;
+	bool with_job = d->job_state && rel->job && !job_is_over(rel->job);
 	bool detaching = d->row.detaching != rel->row.detaching;
 	struct store_job job;
 	uint64_t files;
@@ -299,17 +294,27 @@ int draft_commit(struct engine *e, struct draft *d)
 		draft_drop(d);
 		return r;
 	}
+	changed_job = with_job || (d->new_job && rel->job && !job_is_over(rel->job)) ?
+			      rel->job :
+			      NULL;
 	store_begin(e->store);
 	if (d->instant)
 		instant_store(d->instant);
+	if (d->new_job)
+		r = job_insert(e, rel, d->new_job, &d->row, &new_job);
 	store_relationship_update(e->store, &d->row);
 	store_pairs(e, d);
 	if (with_job) {
 		draft_job(d, &job);
 		store_job_update(e->store, &job);
 	}
-	r = store_commit(e->store);
+	if (r < 0)
+		store_rollback(e->store);
+	else
+		r = store_commit(e->store);
 	if (r < 0) {
+		if (new_job)
+			job_free(new_job);
 		draft_drop(d);
 		return r;
 	}
@@ -322,14 +327,18 @@ int draft_commit(struct engine *e, struct draft *d)
 		apply_pair(rel->pairs[i], &d->pairs[i], &left[i]);
 	}
 	if (with_job)
-		apply_job(rel->job, &job);
+		job_apply(rel->job, &job);
+	if (new_job)
+		job_link(e, rel, new_job);
 	engine_unlock(e);
+	if (new_job)
+		engine_event_object(e, ENGINE_EVENT_CREATED, &new_job->obj, 0, false);
 	for (size_t i = 0; i < rel->n_pairs; i++)
 		if (left[i])
 			point_object_release(left[i]);
 	tell_pairs(e, d, changed);
-	if (with_job)
-		engine_event(e, ENGINE_EVENT_CHANGED, ENGINE_JOB, rel->job->obj.id,
+	if (changed_job)
+		engine_event(e, ENGINE_EVENT_CHANGED, ENGINE_JOB, changed_job->obj.id,
 			     FILE_BIT(JOB_STATE) | FILE_BIT(JOB_PERCENT_COMPLETE) |
 				     FILE_BIT(JOB_OPERATIONAL_STATUS) |
 				     FILE_BIT(JOB_ERROR_CODE) |

@@ -111,8 +111,8 @@ static void add_name(void *thing, void *opaque)
 					       names->len ? ", " : "", obj->name);
 }
 
-void object_names(struct engine *e, enum engine_class class,
-		  const struct object *except, char *buf, size_t size)
+void object_names(struct engine *e, enum engine_class class, const struct object *except,
+		  char *buf, size_t size)
 {
 	struct names names = { except, buf, size, 0, 0 };
 
@@ -189,7 +189,9 @@ bool engine_is_stopping(struct engine *e)
 static struct message *next_message(struct engine *e, bool *ret_quit)
 {
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&e->queue_lock);
-	uint64_t due = timefmt_monotonic_ns() + TICK_MS * UINT64_C(1000000);
+	uint64_t tick_ns = timefmt_monotonic_ns() + TICK_MS * UINT64_C(1000000);
+	uint64_t fence_ns = fence_set_deadline_ns(e);
+	uint64_t due = fence_ns < tick_ns ? fence_ns : tick_ns;
 	const struct timespec until = { .tv_sec = (time_t)(due / 1000000000),
 					.tv_nsec = (long)(due % 1000000000) };
 	struct message *m;
@@ -208,9 +210,9 @@ static struct message *next_message(struct engine *e, bool *ret_quit)
 
 static void refresh_pool(struct work *work)
 {
-	struct pool_object *p = (struct pool_object *)((char *)work -
-						       offsetof(struct pool_object,
-								refresh));
+	struct pool_object *p =
+		(struct pool_object *)((char *)work -
+				       offsetof(struct pool_object, refresh));
 	uint64_t total = 0, avail = 0;
 	bool known = pool_space(p->pool, &total, &avail) >= 0;
 
@@ -263,7 +265,6 @@ static void tick(struct engine *e)
 	if (engine_is_stopping(e))
 		return;
 	index_each(&e->by_id[ENGINE_GROUP], tick_group, &t);
-	fence_set_tick(e);
 	points_tick(e);
 	elements_save_changed(e);
 	job_tick(e, t.now_ms);
@@ -310,10 +311,11 @@ static void attach_pairs(void *thing, void *opaque)
 {
 	struct group *g = thing;
 
-	(void)opaque;
-	if (g->rel)
-		for (size_t i = 0; i < g->rel->n_pairs; i++)
-			pair_attach(g->rel->pairs[i]);
+	for (size_t i = 0; g->rel && i < g->rel->n_pairs; i++) {
+		pair_attach(g->rel->pairs[i]);
+		/* The process may have ended between the two states. */
+		pair_show_written(opaque, g->rel->pairs[i]);
+	}
 }
 
 static void find_detached(void *thing, void *opaque)
@@ -352,13 +354,14 @@ static void *run(void *opaque)
 	index_each(&e->by_id[ENGINE_ELEMENT], open_image, NULL);
 	index_each(&e->by_id[ENGINE_PAIR], resume_restore, NULL);
 	index_each(&e->by_id[ENGINE_ELEMENT], open_element, NULL);
-	index_each(&e->by_id[ENGINE_GROUP], attach_pairs, NULL);
+	index_each(&e->by_id[ENGINE_GROUP], attach_pairs, e);
 	end_detached(e);
 	while (!quit) {
 		struct message *m = next_message(e, &quit);
 
 		if (m)
 			m->fn(e, m);
+		fence_set_tick(e);
 		tick(e);
 	}
 	return NULL;
@@ -482,7 +485,10 @@ static int start_threads(struct engine *e)
 	int r = bufpool_new(e->config->daemon.copy_memory, &e->bufs);
 
 	if (r >= 0)
-		r = workers_new("lunfs-disk", n < 4 ? 8 : n > 32 ? 64 : 2 * n,
+		r = workers_new("lunfs-disk",
+				n < 4  ? 8 :
+				n > 32 ? 64 :
+					 2 * n,
 				&e->workers);
 	e->loops = calloc(n, sizeof(struct loop *));
 	if (!e->loops)
@@ -499,6 +505,28 @@ static int start_threads(struct engine *e)
 	return dataops_init(&e->dataops, e->bufs, e->workers, e->loops[0]);
 }
 
+struct marker {
+	struct message m;
+	bool done; /* atomic */
+};
+
+static void mark(struct engine *e, struct message *m)
+{
+	(void)e;
+	__atomic_store_n(&((struct marker *)m)->done, true, __ATOMIC_RELEASE);
+}
+
+/* Waits until the thread has taken all messages posted before. */
+static void drain(struct engine *e)
+{
+	struct marker marker = { .m.fn = mark };
+	const struct timespec moment = { .tv_nsec = 1000000 };
+
+	engine_post(e, &marker.m);
+	while (!__atomic_load_n(&marker.done, __ATOMIC_ACQUIRE))
+		nanosleep(&moment, NULL);
+}
+
 int engine_start(struct engine *e)
 {
 	int r = start_threads(e);
@@ -509,6 +537,8 @@ int engine_start(struct engine *e)
 		return r;
 	pthread_setname_np(e->thread, "lunfs-engine");
 	e->started = true;
+	/* Images and elements can be read from now on. */
+	drain(e);
 	return 0;
 }
 
@@ -564,28 +594,6 @@ static void wait_for_devices(struct engine *e)
 	const struct timespec moment = { .tv_nsec = 5000000 };
 
 	while (!all_closed(e) && timefmt_monotonic_ns() < until)
-		nanosleep(&moment, NULL);
-}
-
-struct marker {
-	struct message m;
-	bool done; /* atomic */
-};
-
-static void mark(struct engine *e, struct message *m)
-{
-	(void)e;
-	__atomic_store_n(&((struct marker *)m)->done, true, __ATOMIC_RELEASE);
-}
-
-/* Waits until the thread has taken all messages posted before. */
-static void drain(struct engine *e)
-{
-	struct marker marker = { .m.fn = mark };
-	const struct timespec moment = { .tv_nsec = 1000000 };
-
-	engine_post(e, &marker.m);
-	while (!__atomic_load_n(&marker.done, __ATOMIC_ACQUIRE))
 		nanosleep(&moment, NULL);
 }
 

@@ -112,6 +112,17 @@ void fence_set_open(struct fence_set *set)
 		set_free(set);
 }
 
+uint64_t fence_set_deadline_ns(const struct engine *e)
+{
+	const struct fence_set *set;
+	uint64_t first = UINT64_MAX;
+
+	TAILQ_FOREACH(set, &e->fence_sets, link)
+		if (!set->told && set->deadline_ns < first)
+			first = set->deadline_ns;
+	return first;
+}
+
 void fence_set_tick(struct engine *e)
 {
 	uint64_t now = timefmt_monotonic_ns();

@@ -28,7 +28,9 @@ int fence_set_close(struct engine *e, struct volume *const *volumes, size_t n,
 /* Opens all, and frees the set.  ready is not called afterwards. */
 void fence_set_open(struct fence_set *set);
 
-/* Looks whether a deadline has passed.  The engine's tick. */
+/* Looks whether a deadline has passed. */
 void fence_set_tick(struct engine *e);
+/* The next one, CLOCK_MONOTONIC; UINT64_MAX: there is none. */
+uint64_t fence_set_deadline_ns(const struct engine *e);
 
 #endif

@@ -206,6 +206,7 @@ void image_set_source(struct image *img, struct point *source, const char *sourc
 	snprintf(img->source_name, sizeof(img->source_name), "%s", source_name);
 	img->watcher = *watcher;
 	img->attached = img->watched = true;
+	img->told = false;
 	pthread_mutex_unlock(&img->lock);
 	if (source)
 		volume_listen(point_volume(source), &img->listener);
@@ -228,6 +229,27 @@ void image_set_written(struct image *img)
 	image_run_unwritten(img);
 }
 
+static void let_go(struct image *img, struct point *source)
+{
+	if (!source)
+		return;
+	volume_unlisten(point_volume(source), &img->listener);
+	point_unref(source);
+}
+
+void image_drop_source(struct image *img)
+{
+	struct point *source;
+
+	pthread_mutex_lock(&img->lock);
+	source = move_ptr(img->source);
+	img->watched = false;
+	img->copier.running = false;
+	pthread_mutex_unlock(&img->lock);
+	let_go(img, source);
+	image_run_parked(img);
+}
+
 void image_cut_off(struct image *img)
 {
 	struct point *source;
@@ -239,10 +261,7 @@ void image_cut_off(struct image *img)
 	while (img->in_watcher)
 		pthread_cond_wait(&img->quiet, &img->lock);
 	pthread_mutex_unlock(&img->lock);
-	if (source) {
-		volume_unlisten(point_volume(source), &img->listener);
-		point_unref(source);
-	}
+	let_go(img, source);
 	image_run_unwritten(img);
 	image_run_parked(img);
 }

@@ -115,6 +115,10 @@ int image_read_private(struct image *image, uint64_t chunk, char *buf);
 void image_start_copy(struct image *image);
 void image_pause_copy(struct image *image);
 
+/* The image is complete and needs its source no more.  Its watcher is told of the
+ * first write still; not of anything else. */
+void image_drop_source(struct image *image);
+
 /* No more filling of any kind, no call of the watcher afterwards: reads and changes
  * of absent chunks are -EIO; changes that wait for image_set_written() go on.  What is under way at the LUN ends by itself; its
  * data is not used.  Returns at once, except that a call of the watcher that is

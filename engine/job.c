@@ -24,8 +24,8 @@ struct job *job_new(const struct store_job *row)
 	j->obj.id = row->id;
 	snprintf(j->obj.name, sizeof(j->obj.name), "%" PRIu64, row->id);
 	j->title = strdup(row->name ? row->name : "");
-	j->error_description = strdup(row->error_description ? row->error_description :
-							       "");
+	j->error_description =
+		strdup(row->error_description ? row->error_description : "");
 	j->group_id = row->group_id;
 	j->state = row->state;
 	j->error_code = row->error_code;
@@ -72,6 +72,23 @@ void job_row(const struct job *j, struct store_job *row)
 	};
 }
 
+void job_apply(struct job *j, const struct store_job *row)
+{
+	char *text = strdup(row->error_description);
+
+	j->state = row->state;
+	j->last_state_change = row->last_state_change;
+	j->elapsed_ms = row->elapsed_ms;
+	j->error_code = row->error_code;
+	j->bytes_total = row->bytes_total;
+	j->bytes_copied = row->bytes_copied;
+	j->bytes_skipped = row->bytes_skipped;
+	if (text) {
+		free(j->error_description);
+		j->error_description = text;
+	}
+}
+
 bool job_is_over(const struct job *j)
 {
 	return j->state >= CIM_JOB_COMPLETED && j->state <= CIM_JOB_EXCEPTION;
@@ -84,38 +101,67 @@ int64_t job_time_before_removal(const struct engine *e, const struct job *j)
 		       (int64_t)e->config->daemon.job_retention_s * 1000;
 }
 
-int job_begin(struct engine *e, struct relationship *rel, const char *method)
+/* The row of the job that another one takes the place of. */
+static void superseded_row(const struct relationship *rel, struct store_job *row)
 {
-	struct store_job row;
-	struct store_relationship rel_row = rel->row;
-	char title[96];
-	struct job *j;
-	int64_t id;
-	int r;
+	struct image_progress progress;
 
-	job_describe_new(method, rel->row.name, title, sizeof(title), &row);
-	row.group_id = rel->group->obj.id;
-	store_begin(e->store);
-	id = store_job_insert(e->store, &row);
-	rel_row.job_id = id > 0 ? (uint64_t)id : 0;
-	store_relationship_update(e->store, &rel_row);
-	r = store_commit(e->store);
-	if (r < 0)
-		return r;
-	row.id = (uint64_t)id;
-	j = job_new(&row);
-	if (!j)
-		return -ENOMEM;
-	engine_lock(e);
+	relation_progress(rel, &progress);
+	job_row(rel->job, row);
+	row->state = CIM_JOB_TERMINATED;
+	row->last_state_change = timefmt_now_ms();
+	row->elapsed_ms = row->last_state_change - row->start_time;
+	row->bytes_total = progress.bytes_total;
+	row->bytes_copied = progress.bytes_copied;
+	row->bytes_skipped = progress.bytes_skipped;
+}
+
+int job_insert(struct engine *e, struct relationship *rel, const char *method,
+	       struct store_relationship *row, struct job **ret_job)
+{
+	struct store_job job, old;
+	char title[96];
+	int64_t id;
+
+	if (rel->job && !job_is_over(rel->job)) {
+		superseded_row(rel, &old);
+		store_job_update(e->store, &old);
+	}
+	job_describe_new(method, rel->row.name, title, sizeof(title), &job);
+	job.group_id = rel->group->obj.id;
+	id = store_job_insert(e->store, &job);
+	if (id <= 0)
+		return id < 0 ? (int)id : -EIO;
+	job.id = row->job_id = (uint64_t)id;
+	*ret_job = job_new(&job);
+	return *ret_job ? 0 : -ENOMEM;
+}
+
+void job_link(struct engine *e, struct relationship *rel, struct job *j)
+{
+	struct store_job old;
+
+	if (rel->job && !job_is_over(rel->job)) {
+		superseded_row(rel, &old);
+		job_apply(rel->job, &old);
+	}
 	if (rel->job)
 		rel->job->rel = NULL;
-	rel->row.job_id = row.id;
+	rel->row.job_id = j->obj.id;
 	rel->job = j;
 	j->rel = rel;
 	object_add(e, &j->obj);
-	engine_unlock(e);
-	engine_event_object(e, ENGINE_EVENT_CREATED, &j->obj, 0, false);
-	return 0;
+}
+
+int job_begin(struct engine *e, struct relationship *rel, const char *method)
+{
+	struct draft d;
+	int r = draft_begin(&d, rel);
+
+	if (r < 0)
+		return r;
+	d.new_job = method;
+	return draft_commit(e, &d);
 }
 
 void job_describe_new(const char *method, const char *relationship, char *title,
@@ -256,7 +302,8 @@ static int stop(struct engine *e, struct job *j, unsigned job_state)
 	return r;
 }
 
-static void request(struct engine *e, struct job *j, unsigned requested, struct outcome *o)
+static void request(struct engine *e, struct job *j, unsigned requested,
+		    struct outcome *o)
 {
 	int r = 0;
 

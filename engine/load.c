@@ -424,6 +424,51 @@ static int drop_untaken(struct engine *e)
 	}
 }
 
+static bool is_moving(const struct relationship *rel)
+{
+	for (size_t i = 0; i < rel->n_pairs; i++)
+		if (rel->pairs[i]->copy_state == CIM_COPY_UNSYNCHRONIZED ||
+		    rel->pairs[i]->copy_state == CIM_COPY_SUSPENDED)
+			return true;
+	return rel->row.detaching;
+}
+
+static void find_lost(void *thing, void *opaque)
+{
+	struct job *j = thing, **found = opaque;
+
+	if (!job_is_over(j) && (!j->rel || !is_moving(j->rel)))
+		*found = j;
+}
+
+/* Jobs that were to take an instant when the process ended: the states are what they
+ * were before, and nothing goes on. */
+static int end_lost_jobs(struct engine *e)
+{
+	for (;;) {
+		struct job *found = NULL;
+		struct store_job row;
+		int r;
+
+		index_each(&e->by_id[ENGINE_JOB], find_lost, &found);
+		if (!found)
+			return 0;
+		job_row(found, &row);
+		row.state = CIM_JOB_EXCEPTION;
+		row.error_code = CIM_RETURN_FAILED;
+		row.error_description = "LunFS ended before the instant was taken; "
+					"write the operation to control again";
+		row.last_state_change = timefmt_now_ms();
+		row.elapsed_ms = row.last_state_change - row.start_time;
+		store_begin(e->store);
+		store_job_update(e->store, &row);
+		r = store_commit(e->store);
+		if (r < 0)
+			return r;
+		job_apply(found, &row);
+	}
+}
+
 static int drop_all(struct engine *e, void (*find)(void *thing, void *opaque))
 {
 	struct vanished v = { e, NULL };
@@ -547,6 +592,8 @@ int load_state(struct engine *e, struct strbuf *errors)
 	}
 	if (r >= 0)
 		r = drop_untaken(e);
+	if (r >= 0)
+		r = end_lost_jobs(e);
 	if (r >= 0)
 		r = drop_all(e, find_vanished);
 	if (r >= 0)

@@ -86,7 +86,7 @@ static bool name_is_free(const struct relationship *rel, const struct pair *p)
 	/* Elements' names are unique: the same name is the same element. */
 	if (p->source->target_of && p->source->target_of->rel == rel)
 		return false;
-	TAILQ_FOREACH (other, &p->source->source_of, link)
+	TAILQ_FOREACH(other, &p->source->source_of, link)
 		if (other != p && other->rel == rel)
 			return false;
 	return true;
@@ -169,7 +169,7 @@ int engine_element_info(struct engine *e, uint64_t id, struct element_info *ret)
 	ret->size = el->size;
 	ret->operational_status = element_status(el);
 	snprintf(ret->error, sizeof(ret->error), "%s",
-		 *el->error ? el->error :
+		 *el->error				? el->error :
 		 el->target_of && *el->target_of->error ? el->target_of->error :
 							  el->status.error);
 	snprintf(ret->url, sizeof(ret->url), "%s", el->url);
@@ -223,15 +223,22 @@ static unsigned consistency_state(const struct relationship *rel, unsigned copy_
 	return rel->row.consistency_state;
 }
 
-static bool is_copying(unsigned copy_state)
+/* Whether a background copy is to end some time. */
+static bool is_copying(const struct relationship *rel)
 {
-	return copy_state == CIM_COPY_UNSYNCHRONIZED || copy_state == CIM_COPY_SUSPENDED ||
-	       copy_state == CIM_COPY_MIXED;
+	for (size_t i = 0; i < rel->n_pairs; i++) {
+		unsigned state = rel->pairs[i]->copy_state;
+
+		if (state == CIM_COPY_UNSYNCHRONIZED || state == CIM_COPY_SUSPENDED)
+			return true;
+	}
+	return rel->row.detaching;
 }
 
 static void fill_relationship(const struct relationship *rel, struct group_info *ret)
 {
 	const struct store_relationship *row = &rel->row;
+	bool copying = is_copying(rel);
 	struct image_progress p;
 
 	ret->has_relationship = true;
@@ -239,8 +246,9 @@ static void fill_relationship(const struct relationship *rel, struct group_info 
 	ret->sync_type = row->sync_type;
 	ret->mode = row->mode;
 	ret->copy_state = relation_copy_state(rel);
-	ret->requested_copy_state = is_copying(ret->copy_state) ? CIM_COPY_SYNCHRONIZED :
-								  CIM_COPY_NOT_APPLICABLE;
+	ret->requested_copy_state = copying && row->sync_type != CIM_SYNC_SNAPSHOT ?
+					    CIM_COPY_SYNCHRONIZED :
+					    CIM_COPY_NOT_APPLICABLE;
 	ret->progress_status = relation_progress_status(rel);
 	ret->percent_synced = relation_percent(rel);
 	ret->consistency = row->consistency;
@@ -269,8 +277,8 @@ static void fill_relationship(const struct relationship *rel, struct group_info 
 	ret->bytes_total = p.bytes_total;
 	ret->bytes_copied = p.bytes_copied;
 	ret->bytes_skipped = p.bytes_skipped;
-	ret->bytes_per_second = is_copying(ret->copy_state) ? rel->rate : 0;
-	ret->seconds_left = is_copying(ret->copy_state) ? seconds_left(&p, rel->rate) : -1;
+	ret->bytes_per_second = copying ? rel->rate : 0;
+	ret->seconds_left = copying ? seconds_left(&p, rel->rate) : -1;
 	ret->job = rel->job ? rel->job->obj.id : 0;
 }
 
@@ -322,9 +330,12 @@ int engine_pair_info(struct engine *e, uint64_t id, struct pair_info *ret)
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&e->lock);
 	const struct pair *p = object_by_id(e, ENGINE_PAIR, id);
 	struct image_progress progress;
+	bool snapshot, filling;
 
 	if (!p)
 		return -ENOENT;
+	snapshot = p->rel->row.sync_type == CIM_SYNC_SNAPSHOT;
+	filling = snapshot && p->rel->row.detaching && !p->target->complete;
 	pair_progress(p, &progress);
 	*ret = (struct pair_info){
 		.id = id,
@@ -334,10 +345,13 @@ int engine_pair_info(struct engine *e, uint64_t id, struct pair_info *ret)
 		.progress_status = p->rel->row.detaching ? CIM_PROGRESS_DETACHING :
 							   p->progress_status,
 		.percent_synced = pair_percent(p),
-		.sync_state = sync_state(p->copy_state),
+		.sync_state = filling ? CIM_SYNC_STATE_COPY_IN_PROGRESS :
+					sync_state(p->copy_state),
 		.copy_type = CIM_COPY_TYPE_UNSYNC_ASSOC,
-		.replica_type = CIM_REPLICA_FULL_COPY,
-		.copy_methodology = CIM_METHODOLOGY_FULL_COPY,
+		.replica_type =
+			snapshot ? CIM_REPLICA_AFTER_DELTA : CIM_REPLICA_FULL_COPY,
+		.copy_methodology = snapshot ? CIM_METHODOLOGY_COPY_ON_WRITE :
+					       CIM_METHODOLOGY_FULL_COPY,
 		.when_synced = p->when_synced,
 		.bytes_total = progress.bytes_total,
 		.bytes_copied = progress.bytes_copied,
@@ -494,7 +508,7 @@ static void element_text(struct engine *e, const struct element *el, unsigned fi
 		index_each(&e->by_id[ENGINE_GROUP], add_group_of, &t);
 	if (file != ELEMENT_RELATIONSHIPS)
 		return;
-	TAILQ_FOREACH (p, &el->source_of, link)
+	TAILQ_FOREACH(p, &el->source_of, link)
 		strbuf_addf(b, "%s source\n", p->rel->row.name);
 	if (el->target_of)
 		strbuf_addf(b, "%s target\n", el->target_of->rel->row.name);
@@ -551,9 +565,13 @@ int engine_wait_check(struct engine *e, uint64_t group, unsigned state, uint64_t
 	if (state >= sizeof(g->entered) / sizeof(g->entered[0]))
 		return -EIO;
 	now = g->rel ? g->copy_state : CIM_COPY_NOT_APPLICABLE;
+	/* What was Synchronized is about to get a new instant. */
+	if (state == CIM_COPY_SYNCHRONIZED && g->rel && g->rel->op)
+		return 0;
 	if (now == state || g->entered[state] > since)
 		return 1;
-	if (state == CIM_COPY_SYNCHRONIZED && g->rel && g->rel->row.when_synchronized)
+	if (state == CIM_COPY_SYNCHRONIZED && g->rel && g->rel->row.when_synchronized &&
+	    now != CIM_COPY_BROKEN)
 		return 1;
 	if (now == CIM_COPY_BROKEN || now == CIM_COPY_ABORTED || g->ended > since)
 		return -EIO;

@@ -64,7 +64,7 @@ struct element {
 	struct engine *engine;
 	enum store_origin origin;
 	bool configured; /* the configuration defines it now */
-	char *url;       /* "" until written */
+	char *url;	 /* "" until written */
 	char *access_point;
 	bool exclusive;
 	uint64_t pr_key;
@@ -82,12 +82,12 @@ struct element {
 	struct bd_info info;
 	bool have_info;
 	struct bd_status status; /* as of the last change */
-	bool status_queued;      /* atomic: a message is on its way */
-	bool closing;            /* its last device is not closed yet */
-	uint64_t mapped;         /* bytes of a thin one, once they are counted */
+	bool status_queued;	 /* atomic: a message is on its way */
+	bool closing;		 /* its last device is not closed yet */
+	uint64_t mapped;	 /* bytes of a thin one, once they are counted */
 	bool mapped_known, mapped_scanning;
 	bool outdated; /* the configuration has changed it and it was in use */
-	bool reopen;             /* closing, to be opened anew */
+	bool reopen;   /* closing, to be opened anew */
 	bool removing;
 	char error[640]; /* of its own: "no longer configured" */
 
@@ -102,13 +102,13 @@ struct element {
 	/* Its points in time, in no order. */
 	TAILQ_HEAD(, point_object) points;
 
-	unsigned n_members;  /* memberships in groups */
-	unsigned n_source;   /* pairs, and calls under way, it is the source of */
+	unsigned n_members; /* memberships in groups */
+	unsigned n_source;  /* pairs, and calls under way, it is the source of */
 	TAILQ_HEAD(, pair) source_of;
 	struct pair *target_of; /* the pair it is the target of */
 
 	bool write_through; /* write_cache = through */
-	bool unsaved;       /* modified_ms is not in the store yet */
+	bool unsaved;	    /* modified_ms is not in the store yet */
 	struct element *next_unsaved;
 
 	/* Open handles. */
@@ -119,8 +119,8 @@ struct element {
 struct engine_handle {
 	struct engine *engine;
 	struct element *element; /* NULL once it was removed by force */
-	pthread_mutex_t lock;    /* of the next two */
-	struct volume *volume;   /* one of the two, with a reference */
+	pthread_mutex_t lock;	 /* of the next two */
+	struct volume *volume;	 /* one of the two, with a reference */
 	struct image *image;
 	bool write; /* opened to write */
 	unsigned io_timeout_ms;
@@ -165,8 +165,8 @@ struct pair {
 	uint64_t bytes_copied, bytes_skipped; /* before this process's */
 	char error[640];
 	unsigned percent; /* as last told */
-	bool watched;     /* the image has this pair as its watcher */
-	unsigned epoch;   /* rises when the image is cut off: news of before is old */
+	bool watched;	  /* the image has its source from this pair */
+	unsigned epoch;	  /* rises when the image is cut off: news of before is old */
 };
 
 /* points.c */
@@ -179,7 +179,7 @@ struct point_object {
 	char pool_name[NAME_MAX_LEN + 1];
 	uint64_t size, sequence;
 	int64_t created_ms;
-	unsigned n_pairs;    /* that read it */
+	unsigned n_pairs; /* that read it */
 	bool linked, armed, handed;
 	struct point *point; /* with a reference; NULL: its files cannot be used */
 };
@@ -191,12 +191,12 @@ struct relationship {
 	struct element *source_element;
 	struct pair **pairs;
 	size_t n_pairs;
-	struct job *job;     /* the newest, while it is there */
+	struct job *job;	       /* the newest, while it is there */
 	struct engine_command *waiter; /* a spec write that waits for a CopyState */
-	unsigned waits_for;            /* that state */
-	bool ended; /* relation_end() is at work */
+	unsigned waits_for;	       /* that state */
+	bool ended;		       /* relation_end() is at work */
 	struct operation_call *op; /* an operation that takes an instant is under way */
-	uint64_t rate;       /* bytes per second, smoothed */
+	uint64_t rate;		   /* bytes per second, smoothed */
 	uint64_t last_present;
 	int64_t last_rate_ms;
 	int64_t last_progress_ms;
@@ -214,7 +214,7 @@ struct job {
 	char *error_description;
 	int64_t start_time, last_state_change, elapsed_ms;
 	bool delete_on_completion;
-	int64_t time_before_removal_ms; /* -1 = job_retention */
+	int64_t time_before_removal_ms;			   /* -1 = job_retention */
 	uint64_t bytes_total, bytes_copied, bytes_skipped; /* when ended */
 };
 
@@ -256,10 +256,10 @@ struct engine {
 	pthread_cond_t queue_wakes;
 	STAILQ_HEAD(, message) queue;
 	bool quit;
-	bool stopping; /* no command that would wait; queue_lock */
-	unsigned n_closing; /* devices being closed; the engine's thread */
+	bool stopping;			  /* no command that would wait; queue_lock */
+	unsigned n_closing;		  /* devices being closed; the engine's thread */
 	TAILQ_HEAD(, replica_call) calls; /* specs under way; the engine's thread */
-	TAILQ_HEAD(, instant) instants;   /* those with a closed fence; the same */
+	TAILQ_HEAD(, instant) instants;	  /* those with a closed fence; the same */
 	TAILQ_HEAD(, fence_set) fence_sets;
 	struct index points; /* by id; lock */
 	uint64_t point_sequence;
@@ -287,8 +287,8 @@ void *object_by_id(struct engine *e, enum engine_class class, uint64_t id);
 void *object_by_name(struct engine *e, enum engine_class class, const char *name);
 /* "nightly, prod": the names of a class, for a message; at most a few.
  * except: one that is left out, or NULL. */
-void object_names(struct engine *e, enum engine_class class,
-		  const struct object *except, char *buf, size_t size);
+void object_names(struct engine *e, enum engine_class class, const struct object *except,
+		  char *buf, size_t size);
 
 int engine_open_pool(struct engine *e, const struct config_pool *conf,
 		     struct strbuf *errors);
@@ -325,8 +325,8 @@ void element_empty_image(struct element *el);
 void element_image_params(const struct element *el, struct image_params *ret);
 /* The last change of its content; the lock is held. */
 int64_t element_modified_ms(const struct element *el);
-void element_note_changed(struct element *el);   /* lock held */
-void elements_save_changed(struct engine *e);    /* the tick, and the stop */
+void element_note_changed(struct element *el); /* lock held */
+void elements_save_changed(struct engine *e);  /* the tick, and the stop */
 /* data.c: open handles go to el->image from now on; the lock is held. */
 void element_switch_handles(struct element *el);
 void element_set_error(struct element *el, const char *text);
@@ -394,6 +394,8 @@ void pair_attach(struct pair *p);
 void pair_detach(struct pair *p);
 /* Whether its target is read from its point now. */
 bool pair_reads_point(const struct pair *p);
+/* A write to an image counts in a settled state: Synchronized becomes Skewed. */
+void pair_show_written(struct engine *e, struct pair *p);
 /* Users have written to the target: recorded, then the writes go on. */
 void pair_written(struct engine *e, struct pair *p);
 /* The image of a complete target is open: its pair wants to know of writes. */
@@ -409,8 +411,8 @@ struct pair_draft {
 	bool written;
 	uint64_t restore_sequence;
 	struct point_object *point; /* another one, or NULL: the pair lets go of it */
-	const char *error; /* NULL = as it is */
-	bool complete;     /* the target is self-contained from now on */
+	const char *error;	    /* NULL = as it is */
+	bool complete;		    /* the target is self-contained from now on */
 	uint64_t generation; /* of the target's map, which is new and empty; 0 = as it
 			      * is */
 };
@@ -421,6 +423,7 @@ struct draft {
 	unsigned job_state; /* 0 = as it is */
 	unsigned job_error_code;
 	const char *job_error;
+	const char *new_job;	 /* the method of a job that begins; or NULL */
 	struct instant *instant; /* whose points get their sequence with it; or NULL */
 };
 int draft_begin(struct draft *d, struct relationship *rel);
@@ -467,13 +470,20 @@ void pair_stop_restore(struct pair *p);
 
 /* job.c */
 struct job *job_new(const struct store_job *row);
-/* A new job of a relationship, durable and visible.  -errno. */
+/* A new job of a relationship, durable and visible; the one before it, if it runs
+ * still, is terminated.  -errno. */
 int job_begin(struct engine *e, struct relationship *rel, const char *method);
+/* The two halves of that, for a transaction of the caller's, which also stores *row;
+ * the lock is held in the second. */
+int job_insert(struct engine *e, struct relationship *rel, const char *method,
+	       struct store_relationship *row, struct job **ret_job);
+void job_link(struct engine *e, struct relationship *rel, struct job *job);
 /* The row of a job that begins now; its name lives in title. */
 void job_describe_new(const char *method, const char *relationship, char *title,
 		      size_t size, struct store_job *row);
 void job_free(void *job);
 void job_row(const struct job *j, struct store_job *row);
+void job_apply(struct job *j, const struct store_job *row); /* its states */
 bool job_is_over(const struct job *j);
 void job_write(struct engine *e, struct engine_command *cmd);
 void job_drop(struct engine *e, struct job *j);

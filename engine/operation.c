@@ -39,7 +39,7 @@ static void detach(struct engine *e, struct relationship *rel, bool force,
 		   struct outcome *o)
 {
 	struct draft d;
-	int r = 0;
+	int r;
 
 	(void)force;
 	if (all_complete(rel)) {
@@ -48,11 +48,10 @@ static void detach(struct engine *e, struct relationship *rel, bool force,
 			command_store_failed(o, r);
 		return;
 	}
-	if (!rel->job || job_is_over(rel->job))
-		r = job_begin(e, rel, "Detach");
-	if (r >= 0)
-		r = draft_begin(&d, rel);
+	r = draft_begin(&d, rel);
 	if (r >= 0) {
+		if (!rel->job || job_is_over(rel->job))
+			d.new_job = "Detach";
 		d.row.detaching = true;
 		r = draft_commit(e, &d);
 	}
@@ -129,11 +128,31 @@ static bool is_open(struct engine *e, const struct relationship *rel, const char
 	return true;
 }
 
+/* A source of which no instant can be taken. */
+static bool lacks_source(struct relationship *rel, const char *name, struct outcome *o)
+{
+	for (size_t i = 0; i < rel->n_pairs; i++) {
+		struct element *el = rel->pairs[i]->source;
+
+		if (element_open_as_source(el) >= 0 && !*el->error && el->volume &&
+		    el->status.state != BD_REFUSED)
+			continue;
+		outcome_fail(o, CIM_RETURN_FAILED, 0, "%s: member %s: %.500s", name,
+			     el->obj.name,
+			     *el->error ? el->error : element_device_error(el));
+		return true;
+	}
+	return false;
+}
+
 static void take_instant(struct engine *e, struct relationship *rel, const char *name,
 			 struct outcome *o)
 {
-	int r = operation_take_instant(e, rel, name);
+	int r;
 
+	if (lacks_source(rel, name, o))
+		return;
+	r = operation_take_instant(e, rel, name);
 	if (r < 0)
 		command_store_failed(o, r);
 	else
@@ -293,6 +312,12 @@ static bool is_allowed(const struct operation *op, const struct relationship *re
 	return true;
 }
 
+/* What has no sense any more, as the relationship is detaching. */
+static bool ends_anyway(const struct operation *op, const struct relationship *rel)
+{
+	return rel->row.detaching && op->run != return_to_pool && op->run != detach;
+}
+
 /* The row of an operation, or NULL. */
 static const struct operation *find(const struct relationship *rel, unsigned number)
 {
@@ -306,8 +331,9 @@ static const struct operation *find(const struct relationship *rel, unsigned num
 void operation_allowed(const struct relationship *rel, struct strbuf *b)
 {
 	for (size_t i = 0; i < N_OPERATIONS; i++)
-		if (operations[i].sync_type == rel->row.sync_type &&
-		    is_allowed(&operations[i], rel))
+		if (operations[i].sync_type == rel->row.sync_type && !rel->op &&
+		    !relation_is_restoring(rel) &&
+		    !ends_anyway(&operations[i], rel) && is_allowed(&operations[i], rel))
 			strbuf_addf(b, "%s\n",
 				    cim_name(&cim_operation, operations[i].number));
 }
@@ -349,7 +375,7 @@ static void run(struct engine *e, struct relationship *rel, unsigned number, boo
 			     "the end of job %s",
 			     cim_name(&cim_operation, number),
 			     rel->job ? rel->job->obj.name : "");
-	else if (rel->row.detaching && op->run != return_to_pool && op->run != detach)
+	else if (ends_anyway(op, rel))
 		outcome_fail(o, CIM_RETURN_IN_USE, 0,
 			     "%s: relationship \"%s\" is detaching; its images end up on "
 			     "their own",

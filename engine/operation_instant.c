@@ -31,9 +31,19 @@ struct operation_call {
 	struct instant_member members[];
 };
 
+/* Waits for Synchronized and `control` depend on it. */
+static void set_op(struct engine *e, struct relationship *rel,
+		   struct operation_call *call)
+{
+	engine_lock(e);
+	rel->op = call;
+	engine_unlock(e);
+	relation_tell(e, rel, FILE_BIT(GROUP_CONTROL));
+}
+
 static void call_free(struct operation_call *call)
 {
-	call->rel->op = NULL;
+	set_op(call->instant.engine, call->rel, NULL);
 	free(call);
 }
 
@@ -201,14 +211,11 @@ int operation_take_instant(struct engine *e, struct relationship *rel, const cha
 {
 	struct operation_call *call =
 		calloc(1, sizeof(*call) + rel->n_pairs * sizeof(call->members[0]));
-	int r = 0;
+	int r;
 
 	if (!call)
 		return -ENOMEM;
-	/* One that runs already was begun when the process ended, or the store
-	 * failed, before the instant was there. */
-	if (!rel->job || job_is_over(rel->job) || rel->row.when_activated)
-		r = job_begin(e, rel, method);
+	r = job_begin(e, rel, method);
 	if (r < 0) {
 		free(call);
 		return r;
@@ -226,7 +233,7 @@ int operation_take_instant(struct engine *e, struct relationship *rel, const cha
 		.done = done,
 		.opaque = call,
 	};
-	rel->op = call;
+	set_op(e, rel, call);
 	engine_post(e, &call->m);
 	return 0;
 }

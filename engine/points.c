@@ -97,14 +97,16 @@ static void post(struct engine *e, uint64_t point, int error, const char *reason
 	engine_post(e, &msg->m);
 }
 
-static void break_pairs(struct engine *e, struct point_object *po, int error,
+/* older: those of the points before it as well, which read what it holds. */
+static void break_pairs(struct engine *e, struct point_object *po, bool older, int error,
 			const char *reason)
 {
 	struct pair *p, *next;
 
 	for (p = TAILQ_FIRST(&po->source->source_of); p; p = next) {
 		next = TAILQ_NEXT(p, link);
-		if (p->point == po)
+		if (p->point == po ||
+		    (older && p->point && p->point->sequence < po->sequence))
 			relation_break(e, p, error, reason);
 	}
 }
@@ -115,7 +117,7 @@ static void take_broken(struct engine *e, struct message *m)
 	struct point_object *po = point_object_by_id(e, msg->point);
 
 	if (po)
-		break_pairs(e, po, msg->error, msg->reason);
+		break_pairs(e, po, false, msg->error, msg->reason);
 	free(msg);
 }
 
@@ -270,16 +272,17 @@ static void open_at_start(void *thing, void *opaque)
 		po->armed = true;
 		point_arm(po->point, po->n_pairs > 0);
 		if (point_is_broken(po->point, reason, sizeof(reason)))
-			break_pairs(e, po, -EIO, reason);
+			break_pairs(e, po, false, -EIO, reason);
 		return;
 	}
-	if (!po->n_pairs)
-		return;
 	snprintf(reason, sizeof(reason),
 		 "pool %s: what was kept of %s cannot be used: %s", po->pool_name,
 		 po->source->obj.name,
 		 po->pool ? strerror(-r) : "the pool is no longer configured");
-	break_pairs(e, po, r, reason);
+	break_pairs(e, po, true, r, reason);
+	/* Nobody reads it any more, and it has nothing to hand over. */
+	if (po->pool)
+		po->handed = true;
 }
 
 void points_open_all(struct engine *e)
@@ -293,7 +296,7 @@ static void tick_one(void *thing, void *opaque)
 
 	if (po->point)
 		point_tick(po->point);
-	if (po->handed)
+	if (po->handed && !po->n_pairs)
 		*handed = po;
 }
 

@@ -107,6 +107,7 @@ struct pair *pair_new(const struct store_pair *row)
 	p->restore_sequence = row->restore_sequence;
 	p->bytes_copied = row->bytes_copied;
 	p->bytes_skipped = row->bytes_skipped;
+	p->written = row->written;
 	snprintf(p->error, sizeof(p->error), "%s", row->error ? row->error : "");
 	return p;
 }
@@ -114,6 +115,23 @@ struct pair *pair_new(const struct store_pair *row)
 void pair_free(struct pair *p)
 {
 	free(p);
+}
+
+/* The image of a complete target is opened and closed with its handles, by their
+ * threads. */
+static void with_image(struct pair *p, void (*fn)(struct pair *p, struct image *image))
+{
+	struct engine *e = p->source->engine;
+	struct image *image;
+
+	engine_lock(e);
+	image = p->target->image;
+	if (image)
+		image_ref(image);
+	engine_unlock(e);
+	if (image)
+		fn(p, image);
+	image_unref(image);
 }
 
 /* ---- news of images ----------------------------------------------------------- */
@@ -206,8 +224,7 @@ static int commit_completed(struct engine *e, struct pair *p, bool last)
 	return draft_commit(e, &d);
 }
 
-/* A write to an image counts in a settled state. */
-static void show_written(struct engine *e, struct pair *p)
+void pair_show_written(struct engine *e, struct pair *p)
 {
 	struct draft d;
 
@@ -219,6 +236,17 @@ static void show_written(struct engine *e, struct pair *p)
 		log_error("%s: pair %u: cannot record Skewed", p->rel->row.name, p->n);
 }
 
+/* A complete image needs its source no more, but is watched while it is open. */
+static void drop_source(struct pair *p)
+{
+	image_drop_source(p->target->image);
+	p->watched = false;
+	if (p->direct) {
+		point_remove(p->direct);
+		point_unref(move_ptr(p->direct));
+	}
+}
+
 static void pair_completed(struct engine *e, struct pair *p)
 {
 	struct relationship *rel = p->rel;
@@ -227,7 +255,7 @@ static void pair_completed(struct engine *e, struct pair *p)
 
 	if (!pair_reads_point(p))
 		return;
-	pair_detach(p);
+	drop_source(p);
 	engine_lock(e);
 	rel->last_progress_ms = timefmt_now_ms();
 	engine_unlock(e);
@@ -238,9 +266,15 @@ static void pair_completed(struct engine *e, struct pair *p)
 	}
 	publish(e, p->target);
 	close_image(e, p);
-	show_written(e, p);
+	pair_show_written(e, p);
 	if (last && rel->row.detaching)
 		relation_end(e, rel, false, 0);
+}
+
+static void set_written(struct pair *p, struct image *image)
+{
+	(void)p;
+	image_set_written(image);
 }
 
 void pair_written(struct engine *e, struct pair *p)
@@ -256,8 +290,8 @@ void pair_written(struct engine *e, struct pair *p)
 	}
 	/* The next tick tries again; the write waits. */
 	p->written_wanted = r < 0;
-	if (r >= 0 && p->target->image)
-		image_set_written(p->target->image);
+	if (r >= 0)
+		with_image(p, set_written);
 }
 
 static void take_news(struct engine *e, struct message *m)
@@ -393,6 +427,8 @@ void pair_attach(struct pair *p)
 	struct image_watcher w;
 	struct point *point;
 
+	if (p->target->complete)
+		with_image(p, pair_watch_complete);
 	if (!pair_reads_point(p))
 		return;
 	if (!p->target->image) {
@@ -422,10 +458,15 @@ void pair_attach(struct pair *p)
 	relation_element_changed(e, p->source);
 }
 
+static void cut_off(struct pair *p, struct image *image)
+{
+	(void)p;
+	image_cut_off(image);
+}
+
 void pair_detach(struct pair *p)
 {
-	if (p->watched && p->target->image)
-		image_cut_off(p->target->image);
+	with_image(p, cut_off);
 	p->watched = false;
 	p->epoch++;
 	if (!p->direct)
@@ -459,7 +500,9 @@ static int record_broken(struct engine *e, struct pair *p, int error, const char
 	}
 	d.row.when_synced = 0;
 	d.row.detaching = false;
-	d.job_state = CIM_JOB_EXCEPTION;
+	/* The job of one that takes a new instant goes on. */
+	if (!rel->op)
+		d.job_state = CIM_JOB_EXCEPTION;
 	d.job_error_code = outcome_code_of_errno(-error);
 	d.job_error = reason;
 	return draft_commit(e, &d);
@@ -614,13 +657,14 @@ int relation_end(struct engine *e, struct relationship *rel, bool delete_images,
 		free(images);
 		return r;
 	}
+	engine_lock(e);
+	unlink_locked(e, rel, delete_images, ends_job ? &job : NULL);
+	engine_unlock(e);
+	/* From here on nobody who opens an image finds its pair. */
 	for (size_t i = 0; i < n; i++) {
 		pair_detach(rel->pairs[i]);
 		images[i] = rel->pairs[i]->target;
 	}
-	engine_lock(e);
-	unlink_locked(e, rel, delete_images, ends_job ? &job : NULL);
-	engine_unlock(e);
 	for (size_t i = 0; i < n; i++)
 		if (rel->pairs[i]->point)
 			point_object_release(rel->pairs[i]->point);

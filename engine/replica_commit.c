@@ -267,11 +267,12 @@ void replica_start(struct replica_call *call)
 		pair_attach(rel->pairs[i]);
 	free(m->targets);
 	free(m);
-	if (cmd && (replica_idle_state(call) || is_snapshot(call))) {
+	if (cmd && replica_idle_state(call)) {
 		outcome_ok(&cmd->outcome);
 		command_answer(e, cmd);
 	} else if (cmd) {
-		replica_wait(e, rel, wait, cmd);
+		replica_wait(e, rel, is_snapshot(call) ? CIM_COPY_SYNCHRONIZED : wait,
+			     cmd);
 		if (interrupted)
 			replica_interrupt_waiter(e, cmd);
 	}

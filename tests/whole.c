@@ -1,0 +1,489 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "tests/whole.h"
+
+#include <check.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "conf/cim.h"
+#include "conf/cleanup.h"
+#include "conf/timefmt.h"
+
+char whole_dir[64];
+struct engine *engine;
+
+static struct config *config;
+static char daemon_lines[256];
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t cond = PTHREAD_COND_INITIALIZER;
+
+/* ---- events ---------------------------------------------------------------------- */
+
+enum { MAX_EVENTS = 65536 };
+static struct engine_event events[MAX_EVENTS];
+static size_t n_events;
+
+static void on_event(void *opaque, const struct engine_event *event)
+{
+	(void)opaque;
+	pthread_mutex_lock(&lock);
+	if (n_events < MAX_EVENTS)
+		events[n_events++] = *event;
+	pthread_mutex_unlock(&lock);
+}
+
+unsigned whole_events(enum engine_class class, uint64_t id, unsigned file)
+{
+	unsigned n = 0;
+
+	pthread_mutex_lock(&lock);
+	for (size_t i = 0; i < n_events; i++)
+		n += events[i].kind == ENGINE_EVENT_CHANGED && events[i].class == class &&
+		     events[i].id == id && (events[i].files >> file & 1);
+	pthread_mutex_unlock(&lock);
+	return n;
+}
+
+unsigned whole_n_events(enum engine_class class, enum engine_event_kind kind)
+{
+	unsigned n = 0;
+
+	pthread_mutex_lock(&lock);
+	for (size_t i = 0; i < n_events; i++)
+		n += events[i].kind == kind && events[i].class == class;
+	pthread_mutex_unlock(&lock);
+	return n;
+}
+
+void whole_forget(void)
+{
+	pthread_mutex_lock(&lock);
+	n_events = 0;
+	pthread_mutex_unlock(&lock);
+}
+
+/* ---- life ------------------------------------------------------------------------ */
+
+const char *whole_path(const char *fmt, ...)
+{
+	static char bufs[8][192];
+	static unsigned next;
+	char *buf = bufs[next++ % 8];
+	int n = snprintf(buf, 192, "%s/", whole_dir);
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(buf + n, 192 - (size_t)n, fmt, ap);
+	va_end(ap);
+	return buf;
+}
+
+static void make_lun(const char *name, unsigned seed)
+{
+	FILE *f = fopen(whole_path("%s", name), "w");
+
+	ck_assert_ptr_nonnull(f);
+	srandom(seed);
+	for (long at = 0; at < WHOLE_LUN; at += 2 * WHOLE_CHUNK) {
+		ck_assert_int_eq(fseek(f, at, SEEK_SET), 0);
+		for (int i = 0; i < WHOLE_CHUNK / 4; i++) {
+			int word = (int)random();
+
+			fwrite(&word, 4, 1, f);
+		}
+	}
+	fclose(f);
+	ck_assert_int_eq(truncate(whole_path("%s", name), WHOLE_LUN), 0);
+}
+
+void whole_daemon(const char *lines)
+{
+	snprintf(daemon_lines, sizeof(daemon_lines), "%s", lines);
+}
+
+void whole_rules(const char *text)
+{
+	FILE *f = fopen(whole_path("rules.new"), "w");
+
+	ck_assert_ptr_nonnull(f);
+	fputs(text, f);
+	fclose(f);
+	ck_assert_int_eq(rename(whole_path("rules.new"), whole_path("rules")), 0);
+}
+
+static void describe(char *text, size_t size)
+{
+	int n = snprintf(text, size,
+			 "[daemon]\nstate_dir = %s/state\nio_timeout = 5\n%s\n"
+			 "[pool p]\ntype = dir\npath = %s/pool\n"
+			 "[element f]\nurl = fault:%s/rules:file://%s/f\n"
+			 "access = exclusive\n"
+			 "[element s]\nurl = file://%s/s\n",
+			 whole_dir, daemon_lines, whole_dir, whole_dir, whole_dir,
+			 whole_dir);
+
+	for (const char *name = "abc"; *name; name++)
+		n += snprintf(text + n, size - (size_t)n,
+			      "[element %c]\nurl = file://%s/%c\naccess = exclusive\n",
+			      *name, whole_dir, *name);
+}
+
+int whole_start(void)
+{
+	char text[2048], *error = NULL;
+	int r;
+
+	describe(text, sizeof(text));
+	r = config_parse("test.conf", text, strlen(text), &config, &error);
+	ck_assert_msg(r == 0, "%s", error);
+	r = engine_new(config, &engine, &error);
+	if (r < 0) {
+		printf("engine_new: %s", error);
+		free(error);
+		config_free(config);
+		return r;
+	}
+	engine_subscribe(engine, on_event, NULL);
+	ck_assert_int_eq(engine_start(engine), 0);
+	return 0;
+}
+
+void whole_stop(void)
+{
+	CLEANUP_STRBUF struct strbuf reserved = STRBUF_INIT;
+
+	engine_stop(engine, &reserved);
+	engine_free(engine);
+	engine = NULL;
+	config_free(config);
+}
+
+void whole_setup(void)
+{
+	static const char *const names[] = { "a", "b", "c", "f", "s" };
+
+	setenv("LUNFS_TEST_BACKENDS", "1", 1);
+	strcpy(whole_dir, "/tmp/check_engine.XXXXXX");
+	ck_assert_ptr_nonnull(mkdtemp(whole_dir));
+	for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		make_lun(names[i], i + 1);
+	ck_assert_int_eq(whole_start(), 0);
+}
+
+void whole_teardown(void)
+{
+	char command[96];
+
+	whole_stop();
+	snprintf(command, sizeof(command), "rm -rf %s", whole_dir);
+	ck_assert_int_eq(system(command), 0);
+}
+
+/* ---- commands -------------------------------------------------------------------- */
+
+static void on_done(struct engine_command *cmd)
+{
+	pthread_mutex_lock(&lock);
+	((struct whole_call *)cmd)->done = true;
+	pthread_cond_broadcast(&cond);
+	pthread_mutex_unlock(&lock);
+}
+
+void whole_send(struct whole_call *call)
+{
+	call->cmd.done = on_done;
+	call->cmd.pid = getpid();
+	call->done = false;
+	engine_submit(engine, &call->cmd);
+}
+
+static void wait_for(const bool *done)
+{
+	pthread_mutex_lock(&lock);
+	while (!*done)
+		pthread_cond_wait(&cond, &lock);
+	pthread_mutex_unlock(&lock);
+}
+
+void whole_wait(struct whole_call *call)
+{
+	wait_for(&call->done);
+}
+
+unsigned whole_run(struct engine_command cmd, struct engine_command *ret_cmd)
+{
+	struct whole_call call = { .cmd = cmd };
+
+	whole_send(&call);
+	whole_wait(&call);
+	if (ret_cmd)
+		*ret_cmd = call.cmd;
+	return call.cmd.outcome.code;
+}
+
+uint64_t whole_make(enum engine_class class, const char *name)
+{
+	struct engine_command cmd;
+
+	whole_run((struct engine_command){ .verb = ENGINE_CREATE,
+					   .class = class,
+					   .name = name },
+		  &cmd);
+	ck_assert_msg(cmd.outcome.error == 0, "%s: %s", name, cmd.outcome.sentence);
+	return cmd.new_id;
+}
+
+unsigned whole_put(uint64_t group, unsigned file, const char *text,
+		   struct engine_command *ret_cmd)
+{
+	return whole_run((struct engine_command){ .verb = ENGINE_WRITE,
+						  .class = ENGINE_GROUP,
+						  .id = group,
+						  .file = file,
+						  .text = text,
+						  .len = strlen(text) },
+			 ret_cmd);
+}
+
+uint64_t whole_group(const char *name, const char *members)
+{
+	uint64_t g = whole_make(ENGINE_GROUP, name);
+	char line[256];
+
+	snprintf(line, sizeof(line), "%s\n", members);
+	ck_assert_uint_eq(whole_put(g, GROUP_MEMBERS, line, NULL), 0);
+	return g;
+}
+
+static void put_line(uint64_t group, unsigned file, const char *text, unsigned code)
+{
+	struct engine_command cmd;
+	char line[256];
+
+	snprintf(line, sizeof(line), "%s\n", text);
+	whole_put(group, file, line, &cmd);
+	ck_assert_msg(cmd.outcome.code == code, "%s: code %u, not %u: %s", text,
+		      cmd.outcome.code, code, cmd.outcome.sentence);
+}
+
+uint64_t whole_replica(const char *name, const char *spec, unsigned code)
+{
+	uint64_t g = whole_make(ENGINE_GROUP, name);
+
+	put_line(g, GROUP_SPEC, spec, code);
+	return g;
+}
+
+void whole_control(uint64_t group, const char *operation, unsigned code)
+{
+	put_line(group, GROUP_CONTROL, operation, code);
+}
+
+unsigned whole_remove(enum engine_class class, uint64_t id)
+{
+	return whole_run((struct engine_command){ .verb = ENGINE_REMOVE,
+						  .class = class,
+						  .id = id },
+			 NULL);
+}
+
+/* ---- looking --------------------------------------------------------------------- */
+
+uint64_t whole_element(const char *name)
+{
+	return engine_find(engine, ENGINE_ELEMENT, 0, name);
+}
+
+struct group_info whole_info(uint64_t group)
+{
+	struct group_info info;
+
+	ck_assert_int_eq(engine_group_info(engine, group, &info), 0);
+	return info;
+}
+
+struct pair_info whole_pair(uint64_t group, unsigned n)
+{
+	struct pair_info info;
+	char name[8];
+
+	snprintf(name, sizeof(name), "%u", n);
+	ck_assert_int_eq(engine_pair_info(engine,
+					  engine_find(engine, ENGINE_PAIR, group, name),
+					  &info),
+			 0);
+	return info;
+}
+
+struct job_info whole_job(uint64_t group)
+{
+	struct job_info info;
+
+	ck_assert_int_eq(engine_job_info(engine, whole_info(group).job, &info), 0);
+	return info;
+}
+
+unsigned whole_state(uint64_t group)
+{
+	return whole_info(group).copy_state;
+}
+
+void whole_wait_state(uint64_t group, unsigned copy_state)
+{
+	uint64_t until =
+		timefmt_monotonic_ns() + WHOLE_DEADLINE_S * UINT64_C(1000000000);
+
+	while (whole_state(group) != copy_state) {
+		ck_assert_msg(timefmt_monotonic_ns() < until,
+			      "CopyState is still %s, not %s",
+			      cim_name(&cim_copy_state, whole_state(group)),
+			      cim_name(&cim_copy_state, copy_state));
+		usleep(1000);
+	}
+}
+
+const char *whole_list(enum engine_class class, uint64_t id, unsigned file)
+{
+	static char bufs[4][2048];
+	static unsigned next;
+	char *buf = bufs[next++ % 4];
+	CLEANUP_STRBUF struct strbuf b = STRBUF_INIT;
+
+	ck_assert_int_eq(engine_list_text(engine, class, id, file, &b), 0);
+	snprintf(buf, 2048, "%s", b.len ? b.s : "");
+	return buf;
+}
+
+unsigned whole_files(const char *prefix)
+{
+	DIR *d = opendir(whole_path("pool"));
+	struct dirent *entry;
+	unsigned n = 0;
+
+	ck_assert_ptr_nonnull(d);
+	while ((entry = readdir(d)))
+		n += !strncmp(entry->d_name, prefix, strlen(prefix));
+	closedir(d);
+	return n;
+}
+
+/* ---- data ------------------------------------------------------------------------ */
+
+struct engine_handle *whole_open(const char *element, bool write)
+{
+	struct engine_handle *h = NULL;
+	int r = engine_data_open(engine, whole_element(element), write, getpid(), &h);
+
+	ck_assert_msg(r == 0, "%s cannot be opened: %s", element, strerror(-r));
+	return h;
+}
+
+static void on_io(struct engine_io *io, int error, const void *buf, size_t n)
+{
+	struct whole_io *w = (struct whole_io *)io;
+
+	pthread_mutex_lock(&lock);
+	w->error = error;
+	if (!error && buf)
+		memcpy(w->buf, buf, n);
+	w->done = true;
+	pthread_cond_broadcast(&cond);
+	pthread_mutex_unlock(&lock);
+}
+
+static void begin(struct whole_io *w, enum engine_io_op op, struct engine_handle *h,
+		  uint64_t chunk)
+{
+	w->done = false;
+	w->io = (struct engine_io){ .op = op,
+				    .handle = h,
+				    .offset = chunk * WHOLE_CHUNK,
+				    .len = WHOLE_CHUNK,
+				    .data = w->buf,
+				    .done = on_io };
+	engine_data_submit(&w->io);
+}
+
+int whole_read(struct engine_handle *h, uint64_t chunk, unsigned char *buf)
+{
+	struct whole_io w;
+
+	begin(&w, ENGINE_IO_READ, h, chunk);
+	wait_for(&w.done);
+	if (!w.error)
+		memcpy(buf, w.buf, sizeof(w.buf));
+	return w.error;
+}
+
+void whole_write_begin(struct whole_io *w, struct engine_handle *h, uint64_t chunk,
+		       unsigned char byte)
+{
+	memset(w->buf, byte, sizeof(w->buf));
+	begin(w, ENGINE_IO_WRITE, h, chunk);
+}
+
+int whole_write_end(struct whole_io *w)
+{
+	wait_for(&w->done);
+	return w->error;
+}
+
+bool whole_write_is_done(struct whole_io *w)
+{
+	bool done;
+
+	pthread_mutex_lock(&lock);
+	done = w->done;
+	pthread_mutex_unlock(&lock);
+	return done;
+}
+
+int whole_write(struct engine_handle *h, uint64_t chunk, unsigned char byte)
+{
+	struct whole_io w;
+
+	whole_write_begin(&w, h, chunk, byte);
+	return whole_write_end(&w);
+}
+
+void whole_fill(const char *element, uint64_t chunk, unsigned char byte)
+{
+	struct engine_handle *h = whole_open(element, true);
+
+	ck_assert_int_eq(whole_write(h, chunk, byte), 0);
+	engine_data_close(h);
+}
+
+void whole_content(const char *element, unsigned char *buf)
+{
+	struct engine_handle *h = whole_open(element, false);
+
+	for (uint64_t i = 0; i < WHOLE_LUN / WHOLE_CHUNK; i++) {
+		int r = whole_read(h, i, buf + i * WHOLE_CHUNK);
+
+		ck_assert_msg(r == 0, "%s: chunk %u: %s", element, (unsigned)i,
+			      strerror(-r));
+	}
+	engine_data_close(h);
+}
+
+void whole_is(const char *element, const unsigned char *want)
+{
+	static unsigned char buf[WHOLE_LUN];
+
+	whole_content(element, buf);
+	for (unsigned i = 0; i < WHOLE_LUN / WHOLE_CHUNK; i++)
+		ck_assert_msg(!memcmp(buf + (size_t)i * WHOLE_CHUNK,
+				      want + (size_t)i * WHOLE_CHUNK, WHOLE_CHUNK),
+			      "%s: chunk %u is another (its first byte is %u, not %u)",
+			      element, i, buf[(size_t)i * WHOLE_CHUNK],
+			      want[(size_t)i * WHOLE_CHUNK]);
+}
