@@ -247,8 +247,21 @@ static void tick_group(void *thing, void *opaque)
 	struct group *g = thing;
 	struct tick *tick = opaque;
 
-	if (g->rel)
-		relation_tick(tick->e, g->rel, tick->now_ms);
+	if (!g->rel)
+		return;
+	relation_tick(tick->e, g->rel, tick->now_ms);
+	for (size_t i = 0; i < g->rel->n_pairs; i++)
+		pair_reserve(g->rel->pairs[i]);
+}
+
+/* What was counted by pair_reserve() since the last time. */
+static void show_reserved(void *thing, void *opaque)
+{
+	struct pool_object *p = thing;
+
+	(void)opaque;
+	p->reserved = p->reserving;
+	p->reserving = 0;
 }
 
 static void tick(struct engine *e)
@@ -265,6 +278,9 @@ static void tick(struct engine *e)
 	if (engine_is_stopping(e))
 		return;
 	index_each(&e->by_id[ENGINE_GROUP], tick_group, &t);
+	engine_lock(e);
+	index_each(&e->by_id[ENGINE_POOL], show_reserved, NULL);
+	engine_unlock(e);
 	points_tick(e);
 	elements_save_changed(e);
 	job_tick(e, t.now_ms);
@@ -580,6 +596,9 @@ static void stop_in_thread(struct engine *e, struct message *m)
 	replica_run_calls(e);
 	index_each(&e->by_id[ENGINE_ELEMENT], stop_element, stop);
 	elements_save_changed(e);
+	if (store_end_run(e->store) < 0)
+		log_warn("the state store cannot be written: the next start takes this for "
+			 "a crash");
 }
 
 static bool all_closed(struct engine *e)

@@ -577,7 +577,10 @@ static void look_at_files(void *thing, void *opaque)
 
 int load_state(struct engine *e, struct strbuf *errors)
 {
-	int r = load_rows(e);
+	int r = store_begin_run(e->store, timefmt_now_ms());
+
+	if (r >= 0)
+		r = load_rows(e);
 
 	if (r < 0) {
 		strbuf_addf(errors, "%s/lunfs.db: cannot be read: %s\n",

@@ -444,7 +444,10 @@ int engine_pool_info(struct engine *e, uint64_t id, struct pool_info *ret)
 	*ret = (struct pool_info){ .id = id,
 				   .path = pool_path(p->pool),
 				   .total = p->total,
-				   .remaining = p->free_space };
+				   .reserved = p->reserved,
+				   .remaining = p->free_space > p->reserved ?
+							p->free_space - p->reserved :
+							0 };
 	memcpy(ret->name, p->obj.name, sizeof(ret->name));
 	return 0;
 }

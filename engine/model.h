@@ -221,7 +221,8 @@ struct job {
 struct pool_object {
 	struct object obj;
 	struct pool *pool;
-	uint64_t total, free_space; /* as of the last second; engine->lock */
+	uint64_t total, free_space, reserved; /* as of the last second; engine->lock */
+	uint64_t reserving; /* the tick's */
 	bool refreshing;
 	struct work refresh;
 	struct engine *engine;
@@ -392,6 +393,8 @@ void pair_free(struct pair *p);
 /* Connects image, source and pair, and starts what its state asks for. */
 void pair_attach(struct pair *p);
 void pair_detach(struct pair *p);
+/* Counts what the copy of the pair may still take of its pool. */
+void pair_reserve(struct pair *p);
 /* Whether its target is read from its point now. */
 bool pair_reads_point(const struct pair *p);
 /* A write to an image counts in a settled state: Synchronized becomes Skewed. */

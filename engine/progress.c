@@ -51,6 +51,18 @@ void pair_progress(const struct pair *p, struct image_progress *ret)
 	ret->bytes_skipped += p->bytes_skipped;
 }
 
+void pair_reserve(struct pair *p)
+{
+	struct image_progress progress;
+	bool copying = pair_reads_point(p) && (p->rel->row.sync_type == CIM_SYNC_CLONE ||
+					       p->rel->row.detaching);
+
+	if (!copying || !p->target->pool)
+		return;
+	pair_progress(p, &progress);
+	p->target->pool->reserving += progress.bytes_total - progress.bytes_present;
+}
+
 void relation_progress(const struct relationship *rel, struct image_progress *ret)
 {
 	*ret = (struct image_progress){ 0 };

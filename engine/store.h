@@ -141,6 +141,14 @@ void store_close(struct store *store); /* takes NULL */
 /* The store's own id, made once: a UUID. */
 const char *store_id(const struct store *store);
 
+/*
+ * The process begins to change elements: to be called before the rows are read.  If the
+ * last one did not end with store_end_run(), it may have changed some after their
+ * `modified` was written: all that LunFS can change count as modified now.  -errno.
+ */
+int store_begin_run(struct store *store, int64_t now_ms);
+int store_end_run(struct store *store);
+
 /* The first error of the last transaction that failed, as SQLite tells it. */
 const char *store_error(const struct store *store);
 

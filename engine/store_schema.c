@@ -14,6 +14,7 @@
 #include "engine/store_int.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -245,6 +246,33 @@ static int migrate_all(struct store *s)
 	if (r == 0 && s->id[0] == '\0')
 		r = write_id(s);
 	return r;
+}
+
+int store_begin_run(struct store *s, int64_t now_ms)
+{
+	char sql[128];
+	int running;
+
+	running = get_number(s, "SELECT count(*) FROM meta WHERE key = 'running'");
+	if (running < 0)
+		return running;
+	store_begin(s);
+	if (running) {
+		snprintf(sql, sizeof(sql),
+			 "UPDATE element SET modified = %" PRId64 " WHERE exclusive",
+			 now_ms);
+		store_exec(s, sql);
+	} else {
+		store_exec(s, "INSERT INTO meta VALUES ('running', '')");
+	}
+	return store_commit(s);
+}
+
+int store_end_run(struct store *s)
+{
+	store_begin(s);
+	store_exec(s, "DELETE FROM meta WHERE key = 'running'");
+	return store_commit(s);
 }
 
 int store_migrate(struct store *s, const char *state_dir, char *error, size_t error_size)

@@ -811,6 +811,46 @@ static void patch_db(off_t offset, const void *data, size_t size)
 	close(fd);
 }
 
+static int note_element(void *opaque, const struct store_element *row)
+{
+	*(struct store_element *)opaque = *row;
+	return 0;
+}
+
+static struct store_element only_element(struct store *s)
+{
+	struct store_element row = { 0 };
+
+	ck_assert_int_eq(store_each_element(s, note_element, &row), 0);
+	return row;
+}
+
+START_TEST(after_a_crash_what_could_be_changed_counts_as_modified)
+{
+	struct store *s = open_store();
+	struct store_element row = element_of("x"), back;
+	int64_t id;
+
+	row.modified = 1000;
+	ck_assert_int_eq(store_begin_run(s, 2000), 0);
+	store_begin(s);
+	id = store_element_insert(s, &row);
+	ck_assert_int_eq(store_commit(s), 0);
+	ck_assert_int_gt(id, 0);
+	ck_assert_int_eq(store_end_run(s), 0);
+	s = reopen(s);
+	ck_assert_int_eq(store_begin_run(s, 3000), 0);
+	back = only_element(s);
+	ck_assert_int_eq(back.modified, 1000);
+	/* That run has no end. */
+	s = reopen(s);
+	ck_assert_int_eq(store_begin_run(s, 4000), 0);
+	back = only_element(s);
+	ck_assert_int_eq(back.modified, 4000);
+	store_close(s);
+}
+END_TEST
+
 START_TEST(a_newer_schema_is_refused)
 {
 	store_close(open_store());
@@ -984,6 +1024,7 @@ int main(void)
 	tcase_add_test(tc, a_callback_can_end_the_reading);
 	tcase_add_test(tc, what_was_committed_survives_a_kill);
 	tcase_add_test(tc, a_second_process_is_kept_off);
+	tcase_add_test(tc, after_a_crash_what_could_be_changed_counts_as_modified);
 	tcase_add_test(tc, a_newer_schema_is_refused);
 	tcase_add_test(tc, a_damaged_database_is_unclean);
 	tcase_add_test(tc, a_missing_parent_and_a_file_are_refused);
