@@ -319,6 +319,8 @@ int draft_commit(struct engine *e, struct draft *d)
 		return r;
 	}
 	files = changed_times(&rel->row, &d->row);
+	if (d->instant)
+		d->durable(d);
 	engine_lock(e);
 	rel->row = d->row;
 	relation_describe_consistency(rel);
@@ -326,6 +328,8 @@ int draft_commit(struct engine *e, struct draft *d)
 		changed[i] = pair_differs(rel->pairs[i], &d->pairs[i]) || detaching;
 		apply_pair(rel->pairs[i], &d->pairs[i], &left[i]);
 	}
+	if (d->instant)
+		d->visible(d);
 	if (with_job)
 		job_apply(rel->job, &job);
 	if (new_job)
@@ -336,6 +340,10 @@ int draft_commit(struct engine *e, struct draft *d)
 	for (size_t i = 0; i < rel->n_pairs; i++)
 		if (left[i])
 			point_object_release(left[i]);
+	for (size_t i = 0; i < rel->n_pairs; i++)
+		if (d->pairs[i].generation)
+			engine_event(e, ENGINE_EVENT_CONTENT, ENGINE_ELEMENT,
+				     rel->pairs[i]->target->obj.id, 0);
 	tell_pairs(e, d, changed);
 	if (changed_job)
 		engine_event(e, ENGINE_EVENT_CHANGED, ENGINE_JOB, changed_job->obj.id,

@@ -194,17 +194,10 @@ void instant_store(struct instant *in)
 	}
 }
 
-static void commit(struct instant *in)
+void instant_arm(struct instant *in)
 {
 	struct engine *e = in->engine;
-	int r;
 
-	in->when_ms = timefmt_now_ms();
-	r = in->commit(in);
-	if (r < 0) {
-		end(in, r, "state store");
-		return;
-	}
 	engine_lock(e);
 	for (size_t i = 0; i < in->n; i++)
 		if (in->members[i].point)
@@ -213,6 +206,19 @@ static void commit(struct instant *in)
 	for (size_t i = 0; i < in->n; i++)
 		if (in->members[i].point)
 			point_object_arm(in->members[i].point);
+}
+
+static void commit(struct instant *in)
+{
+	int r;
+
+	in->when_ms = timefmt_now_ms();
+	r = in->commit(in);
+	if (r < 0) {
+		end(in, r, "state store");
+		return;
+	}
+	instant_arm(in);
 	end(in, 0, NULL);
 }
 

@@ -83,6 +83,9 @@ void instant_run(struct instant *instant);
 /* In the owner's commit: the rows of the points get their sequence. */
 void instant_store(struct instant *instant);
 
+/* In the owner's commit, which is durable: the points are there, and in the chain. */
+void instant_arm(struct instant *instant);
+
 /* Frees what instant_add_rows() has made, after a failed first transaction. */
 void instant_drop_rows(struct instant *instant);
 

@@ -395,6 +395,11 @@ void pair_attach(struct pair *p);
 void pair_detach(struct pair *p);
 /* Counts what the copy of the pair may still take of its pool. */
 void pair_reserve(struct pair *p);
+/* What pair_attach() does for an instant that is not visible yet: the image gets the
+ * point (NULL: the source as it is) as its source.  Then, when it is visible, the copy
+ * is started, or the pair breaks. */
+void pair_connect(struct pair *p, struct image *image, struct point *point);
+void pair_start(struct pair *p);
 /* Whether its target is read from its point now. */
 bool pair_reads_point(const struct pair *p);
 /* A write to an image counts in a settled state: Synchronized becomes Skewed. */
@@ -426,8 +431,13 @@ struct draft {
 	unsigned job_state; /* 0 = as it is */
 	unsigned job_error_code;
 	const char *job_error;
-	const char *new_job;	 /* the method of a job that begins; or NULL */
-	struct instant *instant; /* whose points get their sequence with it; or NULL */
+	const char *new_job; /* the method of a job that begins; or NULL */
+	/* Whose points get their sequence with it; or NULL: then neither are these. */
+	struct instant *instant;
+	/* It is durable, and not visible yet: the images get their new sources. */
+	void (*durable)(struct draft *d);
+	/* It becomes visible; the lock is held. */
+	void (*visible)(struct draft *d);
 };
 int draft_begin(struct draft *d, struct relationship *rel);
 /* Ends the draft.  -errno: nothing was changed. */

@@ -5,10 +5,12 @@
  *
  *   begun    the job is durable and running, rel->op set; the write is answered
  *   instant  instant.h: rows, files, fence
- *   commit   within the fence: the images let go of their old points; one transaction
- *            gives the pairs their new points and the maps their new generation
- *   done     the images of the new generation take the place of the old ones, also in
- *            open handles, and are filled from the new points
+ *   commit   within the fence: one transaction gives the pairs their new points and
+ *            the maps their new generation; then the images let go of their old
+ *            points, and the images of the new generation, with the new points as
+ *            their sources, take the place of the old ones, also in open handles;
+ *            only then the new states are visible
+ *   done     Clones are copied
  *
  * A failure leaves everything as it was, and stands in the job.
  */
@@ -76,38 +78,69 @@ static void fail(struct operation_call *call, int error)
 			  rel->job ? rel->job->obj.name : "");
 }
 
+/* The images let go of their old points, and the new ones get theirs. */
+static void durable(struct draft *d)
+{
+	struct relationship *rel = d->rel;
+	struct instant *in = d->instant;
+
+	instant_arm(in);
+	for (size_t i = 0; i < rel->n_pairs; i++) {
+		struct instant_member *m = &in->members[i];
+		struct image *old = rel->pairs[i]->target->image;
+		struct image *image = m->image ? m->image : old;
+
+		pair_detach(rel->pairs[i]);
+		if (m->image && old)
+			image_retire(old, true);
+		if (image)
+			pair_connect(rel->pairs[i], image,
+				     m->point ? m->point->point : NULL);
+	}
+}
+
+/* The image of the new generation takes the place of the old one, which is in
+ * m->image then. */
+static void visible(struct draft *d)
+{
+	for (size_t i = 0; i < d->rel->n_pairs; i++) {
+		struct pair *p = d->rel->pairs[i];
+		struct instant_member *m = &d->instant->members[i];
+		struct element *el = p->target;
+		struct image *old = el->image;
+
+		if (!m->image)
+			continue;
+		el->image = m->image;
+		m->image = old;
+		element_switch_handles(el);
+		p->bytes_copied = p->bytes_skipped = 0;
+		el->modified_ms = timefmt_now_ms();
+		el->unsaved = true;
+	}
+}
+
 static int commit(struct instant *in)
 {
 	struct operation_call *call = in->opaque;
 	struct relationship *rel = call->rel;
 	struct draft d;
-	int r;
+	int r = draft_begin(&d, rel);
 
+	if (r < 0)
+		return r;
+	relation_set_instant(&d, in->when_ms);
 	for (size_t i = 0; i < rel->n_pairs; i++) {
-		pair_detach(rel->pairs[i]);
-		if (in->members[i].make == INSTANT_IMAGE_MAP &&
-		    rel->pairs[i]->target->image)
-			image_retire(rel->pairs[i]->target->image, true);
+		d.pairs[i].point = in->members[i].point;
+		if (in->members[i].make == INSTANT_IMAGE_MAP)
+			d.pairs[i].generation = in->members[i].generation;
 	}
-	r = draft_begin(&d, rel);
-	if (r >= 0) {
-		relation_set_instant(&d, in->when_ms);
-		for (size_t i = 0; i < rel->n_pairs; i++) {
-			d.pairs[i].point = in->members[i].point;
-			if (in->members[i].make == INSTANT_IMAGE_MAP)
-				d.pairs[i].generation = in->members[i].generation;
-		}
-		if (rel->row.sync_type == CIM_SYNC_SNAPSHOT)
-			d.job_state = CIM_JOB_COMPLETED;
-		d.instant = in;
-		r = draft_commit(in->engine, &d);
-	}
-	for (size_t i = 0; i < rel->n_pairs && r < 0; i++) {
-		if (rel->pairs[i]->target->image)
-			image_retire(rel->pairs[i]->target->image, false);
-		pair_attach(rel->pairs[i]);
-	}
-	return r;
+	if (rel->row.sync_type == CIM_SYNC_SNAPSHOT)
+		d.job_state = CIM_JOB_COMPLETED;
+	d.instant = in;
+	d.durable = durable;
+	d.visible = visible;
+	return draft_commit(in->engine, &d);
 }
 
 struct remove_map {
@@ -124,29 +157,18 @@ static void remove_map(struct work *work)
 	free(rm);
 }
 
-/* The image of the new generation takes the place of the old one. */
-static void switch_image(struct engine *e, struct pair *p, struct instant_member *m)
+/* What was the image before, and its map. */
+static void drop_old(struct engine *e, const struct pair *p, struct instant_member *m)
 {
 	struct remove_map *rm = calloc(1, sizeof(*rm));
-	struct element *el = p->target;
-	struct image *old;
 
-	engine_lock(e);
-	old = el->image;
-	el->image = move_ptr(m->image);
-	element_switch_handles(el);
-	p->bytes_copied = p->bytes_skipped = 0;
-	el->modified_ms = timefmt_now_ms();
-	el->unsaved = true;
-	engine_unlock(e);
-	image_unref(old);
-	if (rm) {
-		*rm = (struct remove_map){
-			{ .fn = remove_map }, m->pool->pool, el->obj.id, m->generation - 1
-		};
-		workers_submit(e->workers, &rm->work);
-	}
-	engine_event(e, ENGINE_EVENT_CONTENT, ENGINE_ELEMENT, el->obj.id, 0);
+	image_unref(move_ptr(m->image));
+	if (!rm)
+		return; /* the next start deletes it */
+	*rm = (struct remove_map){
+		{ .fn = remove_map }, m->pool->pool, p->target->obj.id, m->generation - 1
+	};
+	workers_submit(e->workers, &rm->work);
 }
 
 static void done(struct instant *in, int error)
@@ -161,10 +183,11 @@ static void done(struct instant *in, int error)
 	}
 	for (size_t i = 0; i < rel->n_pairs; i++)
 		if (in->members[i].make == INSTANT_IMAGE_MAP)
-			switch_image(e, rel->pairs[i], &in->members[i]);
+			drop_old(e, rel->pairs[i], &in->members[i]);
 	call_free(call);
 	for (size_t i = 0; i < rel->n_pairs; i++)
-		pair_attach(rel->pairs[i]);
+		if (pair_reads_point(rel->pairs[i]))
+			pair_start(rel->pairs[i]);
 }
 
 /* The rows of the points; then on to the instant. */

@@ -376,12 +376,20 @@ static bool is_copying(const struct pair *p)
 		       p->copy_state == CIM_COPY_UNSYNCHRONIZED;
 }
 
-/* What the image is read from: its point in time, or, of a source that others write
- * unseen, the source as it is.  NULL: none, with the reason. */
-static struct point *source_point(struct pair *p, char *reason, size_t size)
+/* Of a source that others write unseen: as it is. */
+static struct point *direct_point(struct pair *p)
 {
 	const struct point_params params = { .size = p->target->size };
 
+	if (!p->direct && point_open(p->source->volume, &params, &p->direct) < 0)
+		return NULL;
+	return p->direct;
+}
+
+/* Its point in time, or, of a source that others write unseen, the source as it is.
+ * NULL: none, with the reason. */
+static struct point *source_point(struct pair *p, char *reason, size_t size)
+{
 	if (p->point) {
 		if (!p->point->point)
 			snprintf(reason, size,
@@ -398,7 +406,7 @@ static struct point *source_point(struct pair *p, char *reason, size_t size)
 			"copy again");
 		return NULL;
 	}
-	if (!p->direct && point_open(p->source->volume, &params, &p->direct) < 0)
+	if (!direct_point(p))
 		snprintf(reason, size, "out of memory");
 	return p->direct;
 }
@@ -419,12 +427,41 @@ void pair_watch_complete(struct pair *p, struct image *image)
 	image_set_source(image, NULL, p->source->obj.name, true, watcher_of(p, &w));
 }
 
+void pair_connect(struct pair *p, struct image *image, struct point *point)
+{
+	struct image_watcher w;
+
+	if (!point)
+		point = direct_point(p);
+	if (!point)
+		return;
+	image_set_source(image, point, p->source->obj.name,
+			 p->rel->row.sync_type != CIM_SYNC_SNAPSHOT ||
+				 p->rel->row.detaching,
+			 watcher_of(p, &w));
+	p->watched = true;
+}
+
+void pair_start(struct pair *p)
+{
+	char reason[POINT_REASON_MAX];
+
+	snprintf(reason, sizeof(reason), "%.500s",
+		 *p->target->error ? p->target->error : "out of memory");
+	if (!p->watched || !source_point(p, reason, sizeof(reason))) {
+		relation_break(p->source->engine, p, -EIO, reason);
+		return;
+	}
+	if (is_copying(p))
+		image_start_copy(p->target->image);
+	/* The device may have been refused before it had this pair. */
+	relation_element_changed(p->source->engine, p->source);
+}
+
 void pair_attach(struct pair *p)
 {
-	bool snapshot = p->rel->row.sync_type == CIM_SYNC_SNAPSHOT;
 	struct engine *e = p->source->engine;
 	char reason[POINT_REASON_MAX] = "";
-	struct image_watcher w;
 	struct point *point;
 
 	if (p->target->complete)
@@ -449,13 +486,8 @@ void pair_attach(struct pair *p)
 		return;
 	}
 	count_what_came(p);
-	image_set_source(p->target->image, point, p->source->obj.name,
-			 !snapshot || p->rel->row.detaching, watcher_of(p, &w));
-	p->watched = true;
-	if (is_copying(p))
-		image_start_copy(p->target->image);
-	/* The device may have been refused before it had this pair. */
-	relation_element_changed(e, p->source);
+	pair_connect(p, p->target->image, point);
+	pair_start(p);
 }
 
 static void cut_off(struct pair *p, struct image *image)

@@ -162,18 +162,14 @@ static int write_all(struct replica_call *call, struct replica_made *m)
 	return r;
 }
 
-/* From the transaction into the objects; the lock is held. */
-static void link_locked(struct replica_call *call, struct replica_made *m)
+/* Not visible yet: images get their sources, so that nobody sees one without. */
+static void connect(struct replica_call *call, struct replica_made *m)
 {
-	struct engine *e = call->engine;
 	struct relationship *rel = m->rel;
-	struct group *g = call->group;
 
-	rel->group = g;
+	rel->group = call->group;
 	rel->source_group = call->source_group;
 	rel->source_element = call->source_group ? NULL : call->sources[0];
-	if (rel->source_group)
-		rel->source_group->n_source++;
 	for (size_t i = 0; i < call->n; i++) {
 		struct pair *p = rel->pairs[i];
 
@@ -181,6 +177,25 @@ static void link_locked(struct replica_call *call, struct replica_made *m)
 		p->source = call->sources[i];
 		p->target = m->targets[i];
 		p->point = call->members[i].point;
+		element_open(p->target);
+		if (p->target->image && pair_reads_point(p))
+			pair_connect(p, p->target->image,
+				     p->point ? p->point->point : NULL);
+	}
+}
+
+/* From the transaction into the objects; the lock is held. */
+static void link_locked(struct replica_call *call, struct replica_made *m)
+{
+	struct engine *e = call->engine;
+	struct relationship *rel = m->rel;
+	struct group *g = call->group;
+
+	if (rel->source_group)
+		rel->source_group->n_source++;
+	for (size_t i = 0; i < call->n; i++) {
+		struct pair *p = rel->pairs[i];
+
 		if (p->point)
 			p->point->n_pairs++;
 		p->source->n_source++;
@@ -257,14 +272,14 @@ void replica_start(struct replica_call *call)
 	unsigned wait = call->spec.wait_for_copy_state;
 	bool interrupted = call->interrupted;
 
-	for (size_t i = 0; i < call->n; i++)
-		element_open(m->targets[i]);
+	connect(call, m);
 	engine_lock(e);
 	link_locked(call, m);
 	engine_unlock(e);
 	tell_made(e, rel);
 	for (size_t i = 0; i < call->n; i++)
-		pair_attach(rel->pairs[i]);
+		if (pair_reads_point(rel->pairs[i]))
+			pair_start(rel->pairs[i]);
 	free(m->targets);
 	free(m);
 	if (cmd && replica_idle_state(call)) {

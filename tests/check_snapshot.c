@@ -83,17 +83,17 @@ START_TEST(lists_name_the_relationship_from_both_sides)
 	ck_assert_str_eq(whole_list(ENGINE_GROUP, g, GROUP_RELATIONSHIPS),
 			 "snap target\n");
 	ck_assert_str_eq(whole_list(ENGINE_GROUP, g, GROUP_MEMBERS), "snap_1\nsnap_2\n");
-	ck_assert_str_eq(whole_list(ENGINE_ELEMENT, whole_element("a"),
-				    ELEMENT_RELATIONSHIPS),
-			 "snap source\n");
+	ck_assert_str_eq(
+		whole_list(ENGINE_ELEMENT, whole_element("a"), ELEMENT_RELATIONSHIPS),
+		"snap source\n");
 	ck_assert_str_eq(whole_list(ENGINE_ELEMENT, whole_element("a"), ELEMENT_GROUPS),
 			 "prod\n");
 	ck_assert_str_eq(whole_list(ENGINE_ELEMENT, whole_element("snap_2"),
 				    ELEMENT_RELATIONSHIPS),
 			 "snap target\n");
-	ck_assert_str_eq(whole_list(ENGINE_ELEMENT, whole_element("snap_2"),
-				    ELEMENT_GROUPS),
-			 "snap\n");
+	ck_assert_str_eq(
+		whole_list(ENGINE_ELEMENT, whole_element("snap_2"), ELEMENT_GROUPS),
+		"snap\n");
 	ck_assert_str_eq(whole_list(ENGINE_POOL, engine_find(engine, ENGINE_POOL, 0, "p"),
 				    POOL_IMAGES),
 			 "snap_1\nsnap_2\n");
@@ -219,9 +219,8 @@ START_TEST(an_open_image_is_written_after_its_relationship_ended)
 	uint64_t g;
 
 	whole_setup();
-	g = whole_replica("g",
-			  "SourceElement=a SyncType=Clone WaitForCopyState=Synchronized",
-			  0);
+	g = whole_replica(
+		"g", "SourceElement=a SyncType=Clone WaitForCopyState=Synchronized", 0);
 	h = whole_open("g_1", true);
 	whole_control(g, "Detach", 0);
 	ck_assert_int_eq(whole_write(h, 3, 3), 0);

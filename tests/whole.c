@@ -338,8 +338,7 @@ unsigned whole_state(uint64_t group)
 
 void whole_wait_state(uint64_t group, unsigned copy_state)
 {
-	uint64_t until =
-		timefmt_monotonic_ns() + WHOLE_DEADLINE_S * UINT64_C(1000000000);
+	uint64_t until = timefmt_monotonic_ns() + WHOLE_DEADLINE_S * UINT64_C(1000000000);
 
 	while (whole_state(group) != copy_state) {
 		ck_assert_msg(timefmt_monotonic_ns() < until,

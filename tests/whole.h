@@ -34,11 +34,11 @@ void whole_rules(const char *text);
 const char *whole_path(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* Waits until a condition holds; what it was waiting for is in the message. */
-#define whole_until(condition)                                                        \
-	do {                                                                          \
+#define whole_until(condition)                                                       \
+	do {                                                                         \
 		for (int i_ = 0; !(condition) && i_ < WHOLE_DEADLINE_S * 1000; i_++) \
-			usleep(1000);                                                 \
-		ck_assert_msg((condition), "not in time: %s", #condition);            \
+			usleep(1000);                                                \
+		ck_assert_msg((condition), "not in time: %s", #condition);           \
 	} while (0)
 
 /* ---- commands ------------------------------------------------------------------ */

@@ -1,0 +1,559 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+
+/* The operations of ModifyReplicaSynchronization on Snapshots and Clones, from every
+ * CopyState, through the whole engine over files. */
+
+#include "tests/unit.h"
+
+#include <errno.h>
+
+#include "conf/cim.h"
+#include "tests/whole.h"
+
+static unsigned char before[WHOLE_LUN], after[WHOLE_LUN];
+
+/* Holds up the copy of element f. */
+static const char slow_rules[] = "[slow]\nevent = read\noffset = 2097152\n"
+				 "length = 65536\nstall = yes\n";
+
+static void set_chunk(unsigned char *buf, uint64_t chunk, unsigned char byte)
+{
+	memset(buf + chunk * WHOLE_CHUNK, byte, WHOLE_CHUNK);
+}
+
+static bool is_ready(const char *element)
+{
+	struct element_info info;
+
+	engine_element_info(engine, whole_element(element), &info);
+	return info.operational_status == CIM_STATUS_OK;
+}
+
+static void job_control(uint64_t job, const char *request)
+{
+	struct engine_command cmd = { .verb = ENGINE_WRITE,
+				      .class = ENGINE_JOB,
+				      .id = job,
+				      .file = JOB_CONTROL,
+				      .text = request,
+				      .len = strlen(request) };
+
+	ck_assert_uint_eq(whole_run(cmd, NULL), 0);
+}
+
+/* ---- the table ------------------------------------------------------------------------ */
+
+#define IN(state) (1u << (state))
+#define IDLE (IN(CIM_COPY_INITIALIZED) | IN(CIM_COPY_INACTIVE) | IN(CIM_COPY_PREPARED))
+#define SETTLED (IN(CIM_COPY_SYNCHRONIZED) | IN(CIM_COPY_SKEWED))
+#define COPYING (IN(CIM_COPY_UNSYNCHRONIZED) | IN(CIM_COPY_SUSPENDED))
+#define LOST (IN(CIM_COPY_BROKEN) | IN(CIM_COPY_ABORTED))
+
+/* The man page's table. */
+static const struct {
+	unsigned operation, snapshot, clone;
+} table[] = {
+	{ CIM_OP_ACTIVATE, IDLE, IDLE },
+	{ CIM_OP_DEACTIVATE, SETTLED, COPYING },
+	{ CIM_OP_DETACH, SETTLED, SETTLED | IN(CIM_COPY_UNSYNCHRONIZED) },
+	{ CIM_OP_DISSOLVE, SETTLED, SETTLED | IN(CIM_COPY_UNSYNCHRONIZED) },
+	{ CIM_OP_RESYNC_REPLICA, SETTLED | IN(CIM_COPY_BROKEN),
+	  SETTLED | COPYING | LOST },
+	{ CIM_OP_RETURN_TO_RESOURCE_POOL, ~0u, ~0u },
+};
+
+static unsigned states_of(unsigned sync_type, unsigned operation)
+{
+	for (size_t i = 0; i < ROWS(table); i++)
+		if (table[i].operation == operation)
+			return sync_type == CIM_SYNC_SNAPSHOT ? table[i].snapshot :
+								table[i].clone;
+	return 0;
+}
+
+static void refuse_device(bool refused)
+{
+	whole_rules(refused ? "[it]\nstate = refused\n" : slow_rules);
+	whole_until(is_ready("f") != refused);
+}
+
+/* A new relationship "g" of element f in a state. */
+static uint64_t make_in(unsigned sync_type, unsigned state)
+{
+	char spec[128];
+	uint64_t g;
+	int n = snprintf(spec, sizeof(spec), "SourceElement=f SyncType=%u", sync_type);
+
+	if (IN(state) & IDLE)
+		snprintf(spec + n, sizeof(spec) - (size_t)n, " WaitForCopyState=%u",
+			 state);
+	whole_rules(sync_type == CIM_SYNC_CLONE && (IN(state) & SETTLED) ? "" :
+									   slow_rules);
+	g = whole_replica("g", spec,
+			  sync_type == CIM_SYNC_SNAPSHOT || (IN(state) & IDLE) ?
+				  0 :
+				  CIM_RETURN_JOB_STARTED);
+	if (IN(state) & SETTLED)
+		whole_wait_state(g, CIM_COPY_SYNCHRONIZED);
+	whole_rules(slow_rules);
+	if (state == CIM_COPY_SKEWED)
+		whole_fill("g_1", 9, 9);
+	else if (state == CIM_COPY_SUSPENDED)
+		job_control(whole_info(g).job, "Suspend\n");
+	else if (state == CIM_COPY_ABORTED)
+		job_control(whole_info(g).job, "Terminate\n");
+	else if (state == CIM_COPY_BROKEN)
+		refuse_device(true);
+	whole_wait_state(g, state);
+	if (state == CIM_COPY_BROKEN)
+		refuse_device(false);
+	return g;
+}
+
+static void check_control(uint64_t g, unsigned sync_type, unsigned state)
+{
+	const char *text = whole_list(ENGINE_GROUP, g, GROUP_CONTROL);
+	char want[256] = "";
+	size_t n = 0;
+
+	for (size_t i = 0; i < ROWS(table); i++)
+		if (states_of(sync_type, table[i].operation) & IN(state))
+			n += (size_t)snprintf(
+				want + n, sizeof(want) - n, "%s\n",
+				cim_name(&cim_operation, table[i].operation));
+	ck_assert_str_eq(text, want);
+}
+
+/* All that is refused changes nothing, and says what would do. */
+static void check_refusals(uint64_t g, unsigned sync_type, unsigned state)
+{
+	for (unsigned op = CIM_OP_ABORT; op <= CIM_OP_VERIFY; op++) {
+		const char *name = cim_name(&cim_operation, op);
+		unsigned states = states_of(sync_type, op);
+		struct engine_command cmd;
+		char text[64];
+
+		if (!*name || (states & IN(state)))
+			continue;
+		snprintf(text, sizeof(text), "%s\n", name);
+		whole_put(g, GROUP_CONTROL, text, &cmd);
+		ROW_EQ(name, cmd.outcome.code,
+		       states ? CIM_RETURN_FAILED : CIM_RETURN_NOT_SUPPORTED);
+		ROW_EQ(name, cmd.outcome.error, states ? EIO : EOPNOTSUPP);
+		ROW_HAS(name, cmd.outcome.sentence, name);
+		for (unsigned s = CIM_COPY_INITIALIZED; s < CIM_COPY_MIXED; s++)
+			if (states & IN(s))
+				ROW_HAS(name, cmd.outcome.sentence,
+					cim_name(&cim_copy_state, s));
+		ROW_EQ(name, whole_state(g), state);
+	}
+}
+
+static void check_state(unsigned sync_type, unsigned state)
+{
+	uint64_t g = make_in(sync_type, state);
+
+	check_control(g, sync_type, state);
+	check_refusals(g, sync_type, state);
+	check_control(g, sync_type, state);
+	whole_control(g, "ReturnToResourcePool", 0);
+	ck_assert_uint_eq(whole_state(g), CIM_COPY_NOT_APPLICABLE);
+	ck_assert_uint_eq(whole_remove(ENGINE_GROUP, g), 0);
+	whole_until(whole_files("e") == 0 && whole_files("p") == 0);
+}
+
+static const unsigned snapshot_states[] = {
+	CIM_COPY_INITIALIZED,  CIM_COPY_INACTIVE, CIM_COPY_PREPARED,
+	CIM_COPY_SYNCHRONIZED, CIM_COPY_SKEWED,	  CIM_COPY_BROKEN,
+};
+static const unsigned clone_states[] = {
+	CIM_COPY_INITIALIZED,	 CIM_COPY_INACTIVE,  CIM_COPY_PREPARED,
+	CIM_COPY_UNSYNCHRONIZED, CIM_COPY_SUSPENDED, CIM_COPY_SYNCHRONIZED,
+	CIM_COPY_SKEWED,	 CIM_COPY_BROKEN,    CIM_COPY_ABORTED,
+};
+
+START_TEST(what_a_state_does_not_allow_is_refused_and_changes_nothing)
+{
+	whole_setup();
+	whole_until(is_ready("f"));
+	for (size_t i = 0; i < ROWS(snapshot_states); i++)
+		check_state(CIM_SYNC_SNAPSHOT, snapshot_states[i]);
+	for (size_t i = 0; i < ROWS(clone_states); i++)
+		check_state(CIM_SYNC_CLONE, clone_states[i]);
+	whole_rules("");
+	whole_teardown();
+}
+END_TEST
+
+/* Where an operation ends, once the device answers. */
+static unsigned state_after(unsigned operation)
+{
+	switch (operation) {
+	case CIM_OP_ACTIVATE:
+	case CIM_OP_RESYNC_REPLICA:
+		return CIM_COPY_SYNCHRONIZED;
+	case CIM_OP_DEACTIVATE:
+		return CIM_COPY_INACTIVE;
+	default:
+		return CIM_COPY_NOT_APPLICABLE;
+	}
+}
+
+static bool is_started(unsigned sync_type, unsigned operation, unsigned state)
+{
+	if (operation == CIM_OP_ACTIVATE || operation == CIM_OP_RESYNC_REPLICA)
+		return true;
+	return (operation == CIM_OP_DETACH || operation == CIM_OP_DISSOLVE) &&
+	       (sync_type == CIM_SYNC_SNAPSHOT || state == CIM_COPY_UNSYNCHRONIZED);
+}
+
+static void carry_out(unsigned sync_type, unsigned state, unsigned operation)
+{
+	uint64_t g = make_in(sync_type, state);
+	int64_t since;
+	bool started = is_started(sync_type, operation, state);
+
+	since = whole_info(g).when_activated;
+	whole_control(g, cim_name(&cim_operation, operation),
+		      started ? CIM_RETURN_JOB_STARTED : 0);
+	whole_rules("");
+	if (started && state_after(operation) == CIM_COPY_SYNCHRONIZED)
+		whole_until(whole_info(g).when_activated != since);
+	whole_wait_state(g, state_after(operation));
+	if (state_after(operation) == CIM_COPY_SYNCHRONIZED) {
+		whole_is("g_1", before);
+		whole_until(whole_job(g).state == CIM_JOB_COMPLETED);
+		ck_assert_uint_eq(whole_job(g).error_code, 0);
+		ck_assert_int_ne(whole_info(g).when_synchronized, 0);
+		ck_assert_str_eq(whole_pair(g, 1).error, "");
+	}
+	if (operation == CIM_OP_DETACH || operation == CIM_OP_DISSOLVE) {
+		if (state != CIM_COPY_SKEWED)
+			whole_is("g_1", before);
+		ck_assert_uint_eq(whole_put(g, GROUP_MEMBERS, "\n", NULL), 0);
+		ck_assert_uint_eq(whole_remove(ENGINE_ELEMENT, whole_element("g_1")), 0);
+	} else if (operation != CIM_OP_RETURN_TO_RESOURCE_POOL) {
+		whole_control(g, "ReturnToResourcePool", 0);
+	}
+	ck_assert_uint_eq(whole_remove(ENGINE_GROUP, g), 0);
+	whole_until(whole_files("e") == 0 && whole_files("p") == 0);
+}
+
+START_TEST(what_a_state_allows_is_carried_out)
+{
+	whole_setup();
+	whole_until(is_ready("f"));
+	whole_content("f", before);
+	for (size_t o = 0; o < ROWS(table); o++) {
+		for (size_t i = 0; i < ROWS(snapshot_states); i++)
+			if (table[o].snapshot & IN(snapshot_states[i]))
+				carry_out(CIM_SYNC_SNAPSHOT, snapshot_states[i],
+					  table[o].operation);
+		for (size_t i = 0; i < ROWS(clone_states); i++)
+			if (table[o].clone & IN(clone_states[i]))
+				carry_out(CIM_SYNC_CLONE, clone_states[i],
+					  table[o].operation);
+	}
+	whole_teardown();
+}
+END_TEST
+
+/* ---- instants ---------------------------------------------------------------------- */
+
+START_TEST(deactivate_discards_and_activate_takes_a_new_instant)
+{
+	unsigned char buf[WHOLE_CHUNK];
+	struct engine_handle *h;
+	struct group_info info;
+	uint64_t g;
+
+	whole_setup();
+	g = whole_replica("g", "SourceElement=a SyncType=Snapshot", 0);
+	whole_fill("g_1", 5, 5);
+	whole_forget();
+	whole_control(g, "Deactivate", 0);
+	info = whole_info(g);
+	ck_assert_uint_eq(info.copy_state, CIM_COPY_INACTIVE);
+	ck_assert_uint_eq(info.progress_status, CIM_PROGRESS_REQUIRES_ACTIVATE);
+	ck_assert_uint_eq(info.percent_synced, 0);
+	ck_assert_int_eq(info.when_synced, 0);
+	ck_assert_int_eq(info.when_synchronized, 0);
+	ck_assert_int_ne(info.when_deactivated, 0);
+	ck_assert_uint_ge(whole_events(ENGINE_GROUP, g, GROUP_COPY_STATE), 1);
+	ck_assert_uint_ge(whole_events(ENGINE_GROUP, g, GROUP_WHEN_DEACTIVATED), 1);
+	ck_assert_uint_ge(whole_events(ENGINE_GROUP, g, GROUP_WHEN_SYNCED), 1);
+	ck_assert_uint_eq(whole_n_events(ENGINE_ELEMENT, ENGINE_EVENT_CONTENT), 1);
+	whole_until(whole_files("p") == 0);
+	h = whole_open("g_1", true);
+	ck_assert_int_eq(whole_read(h, 5, buf), -EIO);
+	ck_assert_int_eq(whole_read(h, 6, buf), -EIO);
+	ck_assert_int_eq(whole_write(h, 6, 1), -EIO);
+	engine_data_close(h);
+
+	/* Also after a restart. */
+	whole_stop();
+	ck_assert_int_eq(whole_start(), 0);
+	ck_assert_uint_eq(whole_state(g), CIM_COPY_INACTIVE);
+	h = whole_open("g_1", false);
+	ck_assert_int_eq(whole_read(h, 5, buf), -EIO);
+	whole_fill("a", 7, 0x70);
+	whole_content("a", after);
+	whole_control(g, "Activate", CIM_RETURN_JOB_STARTED);
+	whole_wait_state(g, CIM_COPY_SYNCHRONIZED);
+	info = whole_info(g);
+	ck_assert_int_eq(info.when_synced, info.when_synchronized);
+	ck_assert_int_eq(info.when_synced, info.when_activated);
+	/* The handle of before shows it. */
+	ck_assert_int_eq(whole_read(h, 7, buf), 0);
+	ck_assert_uint_eq(buf[0], 0x70);
+	engine_data_close(h);
+	whole_fill("a", 8, 0x80);
+	whole_is("g_1", after);
+	whole_teardown();
+}
+END_TEST
+
+static void resync_open(const char *spec)
+{
+	unsigned char buf[WHOLE_CHUNK];
+	struct engine_command cmd;
+	struct engine_handle *h;
+	char pid[32];
+	uint64_t g;
+
+	whole_setup();
+	g = whole_replica("g", spec, 0);
+	whole_fill("a", 7, 0x70);
+	h = whole_open("g_1", true);
+	ck_assert_int_eq(whole_write(h, 9, 9), 0);
+	whole_put(g, GROUP_CONTROL, "ResyncReplica\n", &cmd);
+	ck_assert_uint_eq(cmd.outcome.code, CIM_RETURN_IN_USE);
+	ck_assert_int_eq(cmd.outcome.error, EBUSY);
+	snprintf(pid, sizeof(pid), "pid %d", (int)getpid());
+	ck_assert_ptr_nonnull(strstr(cmd.outcome.sentence, "1 open handle"));
+	ck_assert_ptr_nonnull(strstr(cmd.outcome.sentence, pid));
+	ck_assert_ptr_nonnull(strstr(cmd.outcome.sentence, "ResyncReplica Force"));
+	ck_assert_uint_eq(whole_state(g), CIM_COPY_SKEWED);
+	whole_content("a", after);
+	whole_forget();
+	whole_control(g, "ResyncReplica Force", CIM_RETURN_JOB_STARTED);
+	whole_wait_state(g, CIM_COPY_SYNCHRONIZED);
+	ck_assert_int_eq(whole_read(h, 7, buf), 0);
+	ck_assert_uint_eq(buf[0], 0x70);
+	ck_assert_int_eq(whole_read(h, 9, buf), 0);
+	ck_assert_mem_eq(buf, after + 9 * WHOLE_CHUNK, WHOLE_CHUNK);
+	ck_assert_uint_ge(whole_n_events(ENGINE_ELEMENT, ENGINE_EVENT_CONTENT), 1);
+	ck_assert_uint_ge(whole_events(ENGINE_GROUP, g, GROUP_WHEN_SYNCED), 1);
+	ck_assert_uint_ge(whole_events(ENGINE_GROUP, g, GROUP_WHEN_ACTIVATED), 1);
+	ck_assert_uint_ge(whole_events(ENGINE_GROUP, g, GROUP_COPY_STATE), 1);
+	/* What is written now is Skewed again. */
+	ck_assert_int_eq(whole_write(h, 10, 10), 0);
+	ck_assert_uint_eq(whole_state(g), CIM_COPY_SKEWED);
+	engine_data_close(h);
+	set_chunk(after, 10, 10);
+	whole_is("g_1", after);
+	whole_stop();
+	ck_assert_int_eq(whole_start(), 0);
+	ck_assert_uint_eq(whole_state(g), CIM_COPY_SKEWED);
+	whole_is("g_1", after);
+	ck_assert_uint_eq(whole_files("e"), strstr(spec, "Clone") ? 1 : 2);
+	whole_teardown();
+}
+
+START_TEST(a_snapshot_is_resynced_under_open_handles_by_force_only)
+{
+	resync_open("SourceElement=a SyncType=Snapshot");
+}
+END_TEST
+
+START_TEST(a_clone_is_resynced_under_open_handles_by_force_only)
+{
+	resync_open("SourceElement=a SyncType=Clone WaitForCopyState=Synchronized");
+}
+END_TEST
+
+START_TEST(a_wait_after_resync_is_for_the_new_instant)
+{
+	uint64_t g, since;
+
+	whole_setup();
+	whole_until(is_ready("f"));
+	g = whole_replica(
+		"g", "SourceElement=f SyncType=Clone WaitForCopyState=Synchronized", 0);
+	whole_rules(slow_rules);
+	whole_forget();
+	whole_control(g, "ResyncReplica", CIM_RETURN_JOB_STARTED);
+	since = engine_sequence(engine);
+	ck_assert_int_eq(engine_wait_check(engine, g, CIM_COPY_SYNCHRONIZED, since), 0);
+	ck_assert_str_eq(whole_list(ENGINE_GROUP, g, GROUP_CONTROL), "");
+	whole_wait_state(g, CIM_COPY_UNSYNCHRONIZED);
+	ck_assert_int_eq(engine_wait_check(engine, g, CIM_COPY_SYNCHRONIZED, since), 0);
+	ck_assert_int_eq(whole_info(g).when_synchronized, 0);
+	ck_assert_uint_eq(whole_info(g).progress_status, CIM_PROGRESS_RESYNCING);
+	ck_assert_uint_eq(whole_job(g).state, CIM_JOB_RUNNING);
+	whole_rules("");
+	whole_wait_state(g, CIM_COPY_SYNCHRONIZED);
+	ck_assert_int_eq(engine_wait_check(engine, g, CIM_COPY_SYNCHRONIZED, since), 1);
+	whole_teardown();
+}
+END_TEST
+
+START_TEST(a_resync_while_it_is_copied_takes_the_place_of_the_job)
+{
+	struct job_info job;
+	uint64_t g, first;
+
+	whole_setup();
+	whole_until(is_ready("f"));
+	whole_content("f", after);
+	whole_rules(slow_rules);
+	g = whole_replica("g", "SourceElement=f SyncType=Clone", CIM_RETURN_JOB_STARTED);
+	first = whole_info(g).job;
+	whole_fill("f", 60, 60);
+	set_chunk(after, 60, 60);
+	whole_control(g, "ResyncReplica", CIM_RETURN_JOB_STARTED);
+	ck_assert_uint_ne(whole_info(g).job, first);
+	ck_assert_int_eq(engine_job_info(engine, first, &job), 0);
+	ck_assert_uint_eq(job.state, CIM_JOB_TERMINATED);
+	whole_rules("");
+	whole_wait_state(g, CIM_COPY_SYNCHRONIZED);
+	whole_is("g_1", after);
+	ck_assert_uint_eq(whole_job(g).state, CIM_JOB_COMPLETED);
+	whole_teardown();
+}
+END_TEST
+
+/* ---- Detach ------------------------------------------------------------------------- */
+
+START_TEST(a_detached_snapshot_fills_itself_over_a_restart)
+{
+	struct job_info job;
+	uint64_t g, id;
+
+	whole_setup();
+	whole_until(is_ready("f"));
+	whole_content("f", before);
+	whole_group("prod", "f b");
+	g = whole_replica("g", "SourceGroup=prod SyncType=Snapshot", 0);
+	whole_fill("f", 3, 3);
+	whole_fill("g_1", 5, 5);
+	set_chunk(before, 5, 5);
+	whole_rules(slow_rules);
+	whole_control(g, "Detach", CIM_RETURN_JOB_STARTED);
+	id = whole_info(g).job;
+	ck_assert_uint_eq(whole_info(g).progress_status, CIM_PROGRESS_DETACHING);
+	ck_assert_uint_eq(whole_pair(g, 1).progress_status, CIM_PROGRESS_DETACHING);
+	ck_assert_uint_eq(whole_pair(g, 1).sync_state, CIM_SYNC_STATE_COPY_IN_PROGRESS);
+	ck_assert_uint_eq(whole_job(g).state, CIM_JOB_RUNNING);
+	ck_assert_str_eq(whole_list(ENGINE_GROUP, g, GROUP_CONTROL),
+			 "Detach\nDissolve\nReturn To ResourcePool\n");
+	whole_control(g, "ResyncReplica", CIM_RETURN_IN_USE);
+	whole_control(g, "Deactivate", CIM_RETURN_IN_USE);
+	whole_control(g, "Detach", CIM_RETURN_JOB_STARTED);
+	ck_assert_uint_eq(whole_remove(ENGINE_GROUP, g), CIM_RETURN_IN_USE);
+	whole_stop();
+	ck_assert_int_eq(whole_start(), 0);
+	ck_assert_uint_eq(whole_info(g).progress_status, CIM_PROGRESS_DETACHING);
+	ck_assert_int_eq(engine_job_info(engine, id, &job), 0);
+	ck_assert_uint_eq(job.state, CIM_JOB_RUNNING);
+	whole_rules("");
+	whole_wait_state(g, CIM_COPY_NOT_APPLICABLE);
+	ck_assert_int_eq(engine_job_info(engine, id, &job), 0);
+	ck_assert_uint_eq(job.state, CIM_JOB_COMPLETED);
+	ck_assert_uint_eq(job.percent_complete, 100);
+	whole_until(whole_files("p") == 0);
+	whole_is("g_1", before);
+	ck_assert_str_eq(whole_list(ENGINE_GROUP, g, GROUP_MEMBERS), "g_1\ng_2\n");
+	ck_assert_str_eq(
+		whole_list(ENGINE_ELEMENT, whole_element("f"), ELEMENT_RELATIONSHIPS),
+		"");
+	/* It is a source by now, also of Snapshots. */
+	whole_replica("h", "SourceGroup=g SyncType=Snapshot", 0);
+	whole_fill("g_1", 6, 6);
+	whole_is("h_1", before);
+	whole_teardown();
+}
+END_TEST
+
+START_TEST(an_image_is_a_source_again_after_a_restart)
+{
+	uint64_t g;
+
+	whole_setup();
+	whole_control(whole_replica("i",
+				    "SourceElement=a SyncType=Clone "
+				    "WaitForCopyState=Synchronized",
+				    0),
+		      "Detach", 0);
+	whole_content("i_1", before);
+	g = whole_replica(
+		"g", "SourceElement=i_1 SyncType=Snapshot WaitForCopyState=Inactive", 0);
+	whole_stop();
+	ck_assert_int_eq(whole_start(), 0);
+	whole_control(g, "Activate", CIM_RETURN_JOB_STARTED);
+	whole_wait_state(g, CIM_COPY_SYNCHRONIZED);
+	whole_fill("i_1", 1, 1);
+	whole_is("g_1", before);
+	whole_stop();
+	ck_assert_int_eq(whole_start(), 0);
+	whole_is("g_1", before);
+	whole_fill("i_1", 2, 2);
+	whole_is("g_1", before);
+	whole_teardown();
+}
+END_TEST
+
+/* ---- what is in use ------------------------------------------------------------------ */
+
+START_TEST(what_is_in_use_is_not_removed)
+{
+	uint64_t prod, g, el;
+
+	whole_setup();
+	whole_control(whole_replica("i",
+				    "SourceElement=a SyncType=Clone "
+				    "WaitForCopyState=Synchronized",
+				    0),
+		      "Detach", 0);
+	el = whole_element("i_1");
+	ck_assert_uint_eq(whole_remove(ENGINE_ELEMENT, el), CIM_RETURN_IN_USE);
+	whole_put(engine_find(engine, ENGINE_GROUP, 0, "i"), GROUP_MEMBERS, "\n", NULL);
+	prod = whole_group("prod", "i_1");
+	g = whole_replica("g", "SourceGroup=prod SyncType=Snapshot", 0);
+	for (uint64_t c = 0; c < WHOLE_LUN / WHOLE_CHUNK; c++)
+		whole_fill("i_1", c, 0x33);
+	ck_assert_uint_eq(whole_remove(ENGINE_GROUP, prod), CIM_RETURN_IN_USE);
+	ck_assert_uint_eq(whole_remove(ENGINE_GROUP, g), CIM_RETURN_IN_USE);
+	ck_assert_uint_eq(whole_remove(ENGINE_ELEMENT, el), CIM_RETURN_IN_USE);
+	ck_assert_uint_eq(whole_remove(ENGINE_ELEMENT, whole_element("g_1")),
+			  CIM_RETURN_IN_USE);
+	ck_assert_uint_eq(whole_put(prod, GROUP_MEMBERS, "-i_1\n", NULL),
+			  CIM_RETURN_IN_USE);
+	ck_assert_uint_eq(whole_put(g, GROUP_MEMBERS, "\n", NULL), CIM_RETURN_IN_USE);
+	/* Its point may still be leaving when the element goes. */
+	whole_control(g, "ReturnToResourcePool", 0);
+	ck_assert_uint_eq(whole_remove(ENGINE_GROUP, prod), 0);
+	ck_assert_uint_eq(whole_remove(ENGINE_ELEMENT, el), 0);
+	ck_assert_uint_eq(whole_element("i_1"), 0);
+	whole_until(whole_files("e") == 0 && whole_files("p") == 0);
+	whole_teardown();
+}
+END_TEST
+
+int main(void)
+{
+	const TTest *const tests[] = {
+		what_a_state_does_not_allow_is_refused_and_changes_nothing,
+		what_a_state_allows_is_carried_out,
+		deactivate_discards_and_activate_takes_a_new_instant,
+		a_snapshot_is_resynced_under_open_handles_by_force_only,
+		a_clone_is_resynced_under_open_handles_by_force_only,
+		a_wait_after_resync_is_for_the_new_instant,
+		a_resync_while_it_is_copied_takes_the_place_of_the_job,
+		a_detached_snapshot_fills_itself_over_a_restart,
+		an_image_is_a_source_again_after_a_restart,
+		what_is_in_use_is_not_removed,
+	};
+
+	return unit_main("operation", tests, ROWS(tests));
+}
