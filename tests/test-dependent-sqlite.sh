@@ -75,12 +75,10 @@ check_snapshot()
 			loop=$(losetup -f --show "$1")
 			at=$2
 			shift 2
-			trap 'umount "$at"; losetup -d "$loop"' EXIT
 			umount "$at"
 			mount -t ext4 "$loop" "$at"
 			loops[i]=$loop
 			ats[i]=$at
-			trap - EXIT
 		done
 		sqlite3 "${ats[1]}/db" "ATTACH '${ats[2]}/db' AS other;
 			SELECT count(*), max(n) FROM main.t; SELECT count(*), max(n) FROM other.t;
@@ -92,7 +90,7 @@ check_snapshot()
 		done
 		exit "${rc:-0}"
 	END
-	answer=$(T=$T unshare -m bash "$T/check.sh" "${paths[0]}" "$T/a" "${paths[1]}" "$T/b" 2>&1 |
+	answer=$(unshare -m env "T=$T" bash "$T/check.sh" "${paths[0]}" "$T/a" "${paths[1]}" "$T/b" 2>&1 |
 		paste -sd' ') || fail "$1: $answer"
 	[[ $answer =~ ^([0-9]+\|([0-9]+))\ ([0-9]+\|[0-9]+)\ ok\ ok$ ]] || fail "$1: $answer"
 	assert_eq "${BASH_REMATCH[1]}" "${BASH_REMATCH[3]}" "$1: the two databases"
