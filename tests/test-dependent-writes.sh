@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 #
 # A point in time holds for the whole group: a writer puts n on LUN A, waits, puts n on
-# LUN B; each group snapshot and clone taken meanwhile has A = B or A = B + 1.  Two
-# points in time taken one after the other do not, so the test can fail.
+# LUN B; each group snapshot and clone taken meanwhile has A = B or A = B + 1.  Without
+# consistency, and with two points in time one after the other, it has not: the test can
+# fail.
 #
 # LUNFS_TEST_SNAPSHOTS	how many (100)	LUNFS_TEST_CLONES	(20)
 . "${top_srcdir:-$(dirname "$0")/..}/tests/lib.sh"
@@ -20,12 +21,18 @@ add_target 1
 add_lun 1 1 8M
 add_target 2
 add_lun 2 1 8M
+add_target 3
+add_lun 3 1 8M
+start_proxy slow
 write_conf <<-END
 	[element db0]
 	url = $(lun_url 1 1)
 	access = exclusive
 	[element log0]
 	url = $(lun_url 2 1)
+	access = exclusive
+	[element slow0]
+	url = $(lun_url 3 1 "${proxy_port[slow]}")
 	access = exclusive
 END
 start_lunfs
@@ -113,24 +120,50 @@ stop_writer
 "$dw" check "${sources[@]}" > "$T/out"
 cmp "$T/writer.out" "$T/out"
 
-# The proof that all this can fail.
-note "two points in time, one after the other, are of no instant"
+# A third member, in the order between the two, whose writes take long while the last
+# point in time has to be given its old bytes: a fence waits for them.  What holds the
+# whole group meanwhile is right; what does not is found wrong.
+note "a slow member: with consistency, and without"
+mkdir "$MNT/groups/three"
+echo "db0 slow0 log0" > "$MNT/groups/three/members"
+wait_until 20 test -s "$MNT/elements/slow0/size"
 start_writer --direct
+writer=$background_pid
+run_in_background "$dw" run "$MNT/elements/slow0/data" --direct --ack "$T/ack-slow" \
+	> "$T/slow.out" 2>&1
+slow=$background_pid
+wait_until 20 has_passed "$T/ack-slow" 0
+arm slow slow bytes_per_second=$((2 << 20))
+outer()
+{
+	"$dw" check "$MNT/groups/$1/images/$1_1" "$MNT/groups/$1/images/$1_3"
+}
+for ((i = 1; i <= 10; i++)); do
+	take "t$i" SourceGroup=three SyncType=Snapshot
+	outer "t$i" > "$T/check" || fail "t$i, with a slow member: $(cat "$T/check")"
+	((i == 1)) || drop "t$((i - 1))"
+done
 for ((i = 1, found = 0; i <= 50 && !found; i++)); do
-	take one SourceElement=db0 SyncType=Snapshot RelationshipName=one
-	take two SourceElement=log0 SyncType=Snapshot RelationshipName=two
+	take "n$i" SourceGroup=three SyncType=Snapshot Consistency=2
+	outer "n$i" > "$T/check" || found=$i
+	((i == 1)) || drop "n$((i - 1))"
+done
+[ "$found" -gt 0 ] || fail "50 snapshots without consistency are all of one instant"
+note "Consistency=2: found in snapshot $found: $(tail -n 1 "$T/check")"
+disarm slow slow
+kill -TERM "$slow"
+wait "$slow"
+
+note "two points in time, one after the other"
+for ((i = 1, found = 0; i <= 50 && !found; i++)); do
+	take one SourceElement=db0 SyncType=Snapshot
+	take two SourceElement=log0 SyncType=Snapshot
 	"$dw" check "$MNT/groups/one/images/one_1" "$MNT/groups/two/images/two_1" \
 		> "$T/check" || found=$i
 	drop one two
 done
-[ "$found" -gt 0 ] || fail "$((i - 1)) pairs of snapshots are all of one instant"
+[ "$found" -gt 0 ] || fail "50 pairs of snapshots are all of one instant"
 note "found in pair $found: $(tail -n 1 "$T/check")"
-for ((i = 1, found = 0; i <= 50 && !found; i++)); do
-	take none SourceGroup=src SyncType=Snapshot Consistency=2
-	mapfile -t paths < <(images none)
-	"$dw" check "${paths[@]}" > "$T/check" || found=$i
-	drop none
-done
-note "Consistency=2: $([ $found -gt 0 ] && echo "wrong in snapshot $found" || echo "50 were right all the same")"
+background_pid=$writer
 stop_writer
 stop_lunfs
