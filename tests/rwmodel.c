@@ -7,7 +7,7 @@
  *	rwmodel run --source FILE [--image FILE[,INSTANT]]... [--instant FILE] [--base FILE]
  *		    --seconds S [--seed X] [--writers 4] [--readers 4]
  *		    [--image-writers 0] [--punch] [--fsync] [--direct] [--align N]
- *		    [--unit 16K] [--max 256K] [--save PREFIX]
+ *		    [--unit 16K] [--max 256K] [--window SIZE] [--save PREFIX]
  *	rwmodel check FILE --model PREFIX
  *
  * An image must begin with the content of its INSTANT (else of --instant), a copy of the
@@ -19,6 +19,10 @@
  * that writers are neighbours within each chunk and no two overlap; in its units it
  * writes any ranges, whose sizes and places are multiples of --align (1; --direct:
  * 512), some of them also --punch holes, --fsync, and all read their own units back.
+ *
+ * --window: all writes and half of the reads lie in a window of that size, which moves
+ * over the files once in the run.  So at each moment there are places that are read and
+ * written for the first time, where all else has been copied up long ago.
  *
  * The model of a file is two copies in memory: `now`, what was acknowledged, and
  * `next`, with the write under way; a unit's count is odd while one is.  A reader
@@ -75,10 +79,10 @@ static struct {
 	unsigned n_files;
 	struct thread threads[MAX_THREADS];
 	unsigned n_threads;
-	uint64_t size, unit, max, align, seed, n_units;
+	uint64_t size, unit, max, align, seed, n_units, window;
 	unsigned readers, writers, image_writers;
 	bool punch, fsync, direct;
-	double end;
+	double begin, end;
 	atomic_bool stop;
 	atomic_int status;
 	atomic_ulong n_reads, n_writes, n_skipped;
@@ -236,16 +240,32 @@ static void choose_range(struct tool_random *random, uint64_t size, uint64_t max
 	*ret_size = len * all.align;
 }
 
+/* Where the window is now; the whole file if there is none. */
+static void find_window(uint64_t *ret_offset, uint64_t *ret_size)
+{
+	double part = (tool_now() - all.begin) / (all.end - all.begin);
+
+	*ret_offset = 0;
+	*ret_size = all.size;
+	if (all.window == 0 || all.window >= all.size || part < 0)
+		return;
+	*ret_offset = (uint64_t)((part < 1 ? part : 1) * (double)(all.size - all.window));
+	*ret_offset = *ret_offset / all.unit * all.unit;
+	*ret_size = all.window;
+}
+
 static void *reader_main(void *opaque)
 {
 	struct thread *t = opaque;
 
 	while (goes_on()) {
 		struct file *f = &all.files[tool_random_below(&t->random, all.n_files)];
-		uint64_t offset, size;
+		uint64_t window = 0, limit = all.size, offset, size;
 
-		choose_range(&t->random, all.size, all.max, &offset, &size);
-		read_and_compare(t, f, offset, size);
+		if (tool_random_below(&t->random, 2))
+			find_window(&window, &limit);
+		choose_range(&t->random, limit, all.max, &offset, &size);
+		read_and_compare(t, f, window + offset, size);
 	}
 	return NULL;
 }
@@ -297,17 +317,31 @@ static bool write_unit(struct thread *t, uint64_t u)
 	return true;
 }
 
+/* One of the thread's own units in the window; false: there is none. */
+static bool choose_unit(struct thread *t, uint64_t *ret_u)
+{
+	unsigned writers = t->file->writers;
+	uint64_t offset, size, first, last, own;
+
+	find_window(&offset, &size);
+	first = offset / all.unit;
+	last = (offset + size - 1) / all.unit;
+	first += (t->number + writers - first % writers) % writers;
+	if (first > last)
+		return false;
+	own = (last - first) / writers + 1;
+	*ret_u = first + tool_random_below(&t->random, own) * writers;
+	return true;
+}
+
 static void *writer_main(void *opaque)
 {
 	struct thread *t = opaque;
 	struct file *f = t->file;
-	uint64_t own = (all.n_units - t->number + f->writers - 1) / f->writers;
+	uint64_t u, end;
 
-	while (own > 0 && goes_on()) {
-		uint64_t u = tool_random_below(&t->random, own) * f->writers + t->number;
-		uint64_t end =
-			(u + 1) * all.unit < all.size ? (u + 1) * all.unit : all.size;
-
+	while (goes_on() && choose_unit(t, &u)) {
+		end = (u + 1) * all.unit < all.size ? (u + 1) * all.unit : all.size;
 		if (!write_unit(t, u))
 			break;
 		if (tool_random_below(&t->random, 4) == 0)
@@ -424,7 +458,8 @@ static int run(double seconds, const char *instant, const char *base, const char
 		all.files[k].writers = k ? all.image_writers : all.writers;
 		open_file(&all.files[k], instant, base);
 	}
-	all.end = tool_now() + seconds;
+	all.begin = tool_now();
+	all.end = all.begin + seconds;
 	run_threads();
 	for (unsigned k = 0; k < all.n_files && !atomic_load(&all.status); k++)
 		read_whole(&all.files[k]);
@@ -515,6 +550,7 @@ static const struct option options[] = {
 	{ "unit", required_argument, NULL, 'u' },
 	{ "max", required_argument, NULL, 'm' },
 	{ "align", required_argument, NULL, 'a' },
+	{ "window", required_argument, NULL, 'W' },
 	{ "punch", no_argument, NULL, 'p' },
 	{ "fsync", no_argument, NULL, 'f' },
 	{ "direct", no_argument, NULL, 'd' },
@@ -590,6 +626,9 @@ int main(int argc, char **argv)
 		case 'a':
 			all.align = tool_number(optarg);
 			break;
+		case 'W':
+			all.window = tool_number(optarg);
+			break;
 		case 'p':
 			all.punch = true;
 			break;
@@ -610,7 +649,7 @@ int main(int argc, char **argv)
 	if (!all.align)
 		all.align = all.direct ? 512 : 1;
 	if (all.unit == 0 || all.unit % all.align || PIECE % all.unit ||
-	    all.max < all.align)
+	    all.max < all.align || (all.window && all.window < all.unit))
 		errx(TOOL_USAGE,
 		     "--unit: a power of two up to 1M and a multiple of --align; "
 		     "--max: at least --align");

@@ -19,8 +19,11 @@ note "LUNFS_TEST_SEED=$seed LUNFS_TEST_SECONDS=$seconds"
 RANDOM=$seed
 phase=$(((seconds + 4) / 5))
 
-# The last chunk is cut, so is the last unit.
-size=$((12 * 1024 * 1024 + 9 * 512))
+# The last chunk is cut, so is the last unit.  A window that moves over it keeps places
+# coming that are read and written for the first time; a LUN that is busy and has the
+# command sent again makes the read come after the write that was sent after it.
+size=$((24 * 1024 * 1024 + 9 * 512))
+window=(--window 1M)
 start_tgtd
 add_target 1
 "$rw" fill "$(lun_file 1 1)" --size $size --seed "$seed"
@@ -43,7 +46,7 @@ run_model()
 	shift
 	note "$name"
 	timeout $((phase + 120)) "$rw" run --source "$source" --base "$T/now" \
-		--seconds $phase --seed $((seed + ++phases)) --save "$T/model" "$@"
+		--seconds $phase "${window[@]}" --seed $((seed + ++phases)) --save "$T/model" "$@"
 	mv "$T/model.0.now" "$T/now"
 }
 phases=0
@@ -64,6 +67,7 @@ holds()
 	dd if="${image[$1]}" iflag=direct bs=1M status=none | cmp - "$2" || fail "$1 is not what it was"
 }
 
+arm p busy count=0 rate=20 op=read
 instant s1
 run_model "one snapshot, direct" --image "${image[s1]},$T/s1" --direct
 holds s1 "$T/s1"
@@ -99,6 +103,7 @@ done
 instant s4
 arm p slow bytes_per_second=$((8 << 20))
 arm p busy count=0 rate=5
+window=()
 run_model "a slow LUN that is often busy, images written, buffered" --image-writers 1 \
 	--readers 8 --image "${image[s1]},$T/s1" --image "${image[s4]},$T/s4"
 mv "$T/model.1.now" "$T/s1"

@@ -55,6 +55,12 @@ run --seconds 0.5
 fresh
 run --seconds 0.5 --instant "$T/base" --image-writers 2 --punch --fsync
 fresh
+run --seconds 1 --image-writers 1 --window 128K
+for file in source image1 image2; do	# the window has been everywhere
+	[ "$(cmp -l "$T/base" "$T/$file" | awk '{ seen[int($1 / 131072)] = 1 }
+		END { for (i in seen) n++; print n }')" -ge 4 ] || fail "$file: parts were not written"
+done
+fresh
 run --seconds 0.5 "${direct[@]}" --image-writers 3 --punch --unit 4K --save "$T/model"
 for k in 0 1 2; do
 	cmp "$T/model.$k.now" "$T/model.$k.next"
@@ -77,14 +83,14 @@ must_fail run --seconds 60 --instant "$T/base"
 assert_match "MISMATCH: .*source at" "$OUTPUT"
 
 note "wrong ones"
-at=700001
+at='70000[1-5]'	# a read may begin in the middle of it
 fresh
-spoil "$T/image2" $at
+spoil "$T/image2" 700001
 finds image2 run --seconds 60 --writers 1 --readers 2
 assert_match "seed $seed" "$OUTPUT"
-assert_match "found    +77 72 6f 6e 67" "$OUTPUT"
+assert_match "found    +(77 )?(72 )?(6f )?(6e )?67" "$OUTPUT"
 fresh
-spoil "$T/source" $at
+spoil "$T/source" 700001
 finds source run --seconds 60 --writers 0
 fresh	# found by the reading at the end
 at=$((size - 5))
