@@ -48,6 +48,9 @@ struct bd_iscsi {
 	unsigned n_ready;
 	unsigned n_open;
 	int leader;
+	struct bd_reserve *reserves, **reserves_tail; /* in order */
+	struct iscsi_session *reserver;		      /* carries out the first */
+	uint64_t hold_key;
 
 	unsigned n_sessions;
 	struct iscsi_session sessions[];
@@ -196,6 +199,120 @@ bool bd_iscsi_ready(struct bd_iscsi *b, struct iscsi_session *s)
 	return true;
 }
 
+/* ---- reservations for copies ----------------------------------------------------- */
+
+static struct bd_reserve *take_reserve_locked(struct bd_iscsi *b)
+{
+	struct bd_reserve *reserve = b->reserves;
+
+	b->reserver = NULL;
+	if (!reserve)
+		return NULL;
+	b->reserves = reserve->next;
+	if (!b->reserves)
+		b->reserves_tail = &b->reserves;
+	return reserve;
+}
+
+static struct iscsi_session *ready_session_locked(struct bd_iscsi *b)
+{
+	for (unsigned i = 0; i < b->n_sessions; i++)
+		if (b->sessions[i].is_ready)
+			return &b->sessions[i];
+	return NULL;
+}
+
+/* Gives the first to a session; without one all are answered. */
+static void start_reserve(struct bd_iscsi *b)
+{
+	struct bd_reserve *reserve = NULL;
+	struct iscsi_session *s = NULL;
+
+	do {
+		pthread_mutex_lock(&b->base.lock);
+		reserve = NULL;
+		if (b->reserves && !b->reserver) {
+			s = ready_session_locked(b);
+			b->reserver = s;
+			if (!s)
+				reserve = take_reserve_locked(b);
+		}
+		pthread_mutex_unlock(&b->base.lock);
+		if (reserve) {
+			snprintf(reserve->error, sizeof(reserve->error), "no connection");
+			reserve->done(reserve, -ENOTCONN);
+		}
+	} while (reserve);
+	if (s)
+		iscsi_session_kick(s, ISCSI_KICK_RESERVE);
+}
+
+static void reserve(struct blockdev *bd, struct bd_reserve *reserve)
+{
+	struct bd_iscsi *b = of(bd);
+
+	bd_iscsi_ref(b);
+	pthread_mutex_lock(&b->base.lock);
+	*b->reserves_tail = reserve;
+	b->reserves_tail = &reserve->next;
+	pthread_mutex_unlock(&b->base.lock);
+	start_reserve(b);
+	bd_iscsi_unref(b);
+}
+
+struct bd_reserve *bd_iscsi_reserving(struct bd_iscsi *b, const struct iscsi_session *s)
+{
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&b->base.lock);
+
+	return b->reserver == s ? b->reserves : NULL;
+}
+
+void bd_iscsi_reserved(struct bd_iscsi *b, struct bd_reserve *reserve, int error)
+{
+	pthread_mutex_lock(&b->base.lock);
+	take_reserve_locked(b);
+	if (!error) {
+		b->hold_key = reserve->op == BD_RESERVE_RELEASE ? 0 : reserve->key;
+		b->base.status.hold_lost = false;
+	}
+	pthread_mutex_unlock(&b->base.lock);
+	reserve->done(reserve, error);
+	start_reserve(b);
+}
+
+uint64_t bd_iscsi_hold_key(struct bd_iscsi *b)
+{
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&b->base.lock);
+
+	return b->hold_key;
+}
+
+void bd_iscsi_hold_lost(struct bd_iscsi *b)
+{
+	pthread_mutex_lock(&b->base.lock);
+	b->base.status.hold_lost = true;
+	pthread_mutex_unlock(&b->base.lock);
+	bd_changed(&b->base);
+}
+
+/* The session that was to carry it out is down: nobody knows how far it came. */
+static void lose_reserve(struct bd_iscsi *b, const struct iscsi_session *s)
+{
+	struct bd_reserve *reserve = NULL;
+
+	pthread_mutex_lock(&b->base.lock);
+	if (b->reserver == s)
+		reserve = take_reserve_locked(b);
+	pthread_mutex_unlock(&b->base.lock);
+	if (!reserve)
+		return;
+	snprintf(reserve->error, sizeof(reserve->error), "the connection was lost");
+	reserve->done(reserve, -ENOTCONN);
+	start_reserve(b);
+}
+
+/* ---- sessions that go -------------------------------------------------------------- */
+
 void bd_iscsi_down(struct bd_iscsi *b, struct iscsi_session *s, enum bd_state state,
 		   const char *error)
 {
@@ -215,6 +332,7 @@ void bd_iscsi_down(struct bd_iscsi *b, struct iscsi_session *s, enum bd_state st
 	pthread_mutex_unlock(&b->base.lock);
 	if (changed)
 		bd_changed(&b->base);
+	lose_reserve(b, s);
 }
 
 void bd_iscsi_publish(struct bd_iscsi *b, struct iscsi_session *s, bool count_login)
@@ -336,6 +454,7 @@ static const struct blockdev_ops iscsi_ops = {
 	.name = "iscsi",
 	.submit = submit,
 	.sessions = sessions,
+	.reserve = reserve,
 	.close = close_device,
 };
 
@@ -411,6 +530,7 @@ int bd_iscsi_open(const struct bd_params *p, struct blockdev **ret, char *err, s
 	b->n_sessions = n_sessions;
 	b->n_open = n_sessions;
 	b->leader = NO_LEADER;
+	b->reserves_tail = &b->reserves;
 	first = (unsigned)(p->isid_seed % p->n_loops);
 	for (unsigned i = 0; i < b->n_sessions; i++)
 		iscsi_session_init(&b->sessions[i], b, i,

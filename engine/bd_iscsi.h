@@ -47,6 +47,16 @@ void bd_iscsi_down(struct bd_iscsi *b, struct iscsi_session *s, enum bd_state st
 /* The session's view: copies what s has now. */
 void bd_iscsi_publish(struct bd_iscsi *b, struct iscsi_session *s, bool count_login);
 
+/* The bd_reserve that the session is to carry out, or NULL. */
+struct bd_reserve *bd_iscsi_reserving(struct bd_iscsi *b, const struct iscsi_session *s);
+/* Its end; reserve->error has been set. */
+void bd_iscsi_reserved(struct bd_iscsi *b, struct bd_reserve *reserve, int error);
+/* The key of what the device holds for a copy, for a new session to look for; 0 =
+ * nothing. */
+uint64_t bd_iscsi_hold_key(struct bd_iscsi *b);
+/* It is gone. */
+void bd_iscsi_hold_lost(struct bd_iscsi *b);
+
 void bd_iscsi_closed(struct bd_iscsi *b, struct iscsi_session *s);
 
 #endif

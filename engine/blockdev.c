@@ -102,6 +102,33 @@ void bd_sessions(struct blockdev *bd, struct strbuf *b)
 	sessions(bd, b);
 }
 
+static void no_reservations(struct blockdev *bd, struct bd_reserve *reserve)
+{
+	snprintf(reserve->error, sizeof(reserve->error),
+		 "a device of the scheme %s: has no reservations", bd->ops->name);
+	reserve->done(reserve, -EOPNOTSUPP);
+}
+
+void bd_reserve(struct blockdev *bd, struct bd_reserve *reserve)
+{
+	void (*fn)(struct blockdev *, struct bd_reserve *) =
+		bd->ops->reserve ? bd->ops->reserve : no_reservations;
+	bool closing;
+
+	reserve->next = NULL;
+	*reserve->error = '\0';
+	pthread_mutex_lock(&bd->lock);
+	closing = bd->closing;
+	pthread_mutex_unlock(&bd->lock);
+	if (closing) {
+		snprintf(reserve->error, sizeof(reserve->error),
+			 "the device is being closed");
+		reserve->done(reserve, -ENOTCONN);
+		return;
+	}
+	fn(bd, reserve);
+}
+
 void bd_get_status(struct blockdev *bd, struct bd_status *ret_status)
 {
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&bd->lock);

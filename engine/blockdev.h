@@ -139,6 +139,7 @@ struct bd_status {
 				   * the device became ready */
 	uint64_t since_ns;        /* CLOCK_MONOTONIC: in this state since then */
 	bool reserved; /* LunFS holds the persistent reservation on every session */
+	bool hold_lost; /* the one of bd_reserve() was found to be gone */
 	unsigned logins;
 };
 
@@ -159,6 +160,39 @@ struct bd_params {
 	struct bd_watcher watcher;
 };
 
+/*
+ * A reservation for the time of a copy, of a device that others write: SPC-4
+ * 5.13, type Write Exclusive, which lets nobody write but the session that holds
+ * it, not even who registers meanwhile (as the Registrants Only types do), and
+ * everybody read.  It outlives that session: a new one looks whether it is still
+ * there, and status.hold_lost tells when it is not.
+ */
+enum bd_reserve_op {
+	BD_RESERVE_TAKE,  /* or find that it was taken with this key already */
+	BD_RESERVE_CHECK, /* is it there? From here on new sessions look for it */
+	BD_RESERVE_RELEASE, /* it, and every registration of the key */
+};
+
+struct bd_reserve {
+	/* Set by the caller. */
+	enum bd_reserve_op op;
+	uint64_t key; /* not 0 */
+	/*
+	 * As bd_req.done.  0, or with a sentence in error, without the device's
+	 * name:
+	 *  -ENOTCONN    no connection: it may or may not have been carried out
+	 *  -EBUSY       TAKE: another host has registered or reserved
+	 *  -ESTALE      CHECK: it is not there, or not ours
+	 *  -EOPNOTSUPP  the device has no reservations
+	 *  -EIO         the target failed it for another reason
+	 */
+	void (*done)(struct bd_reserve *reserve, int error);
+	void *opaque;
+
+	char error[BD_ERROR_MAX];
+	struct bd_reserve *next; /* the back end's */
+};
+
 struct blockdev_ops {
 	const char *name; /* "iscsi" */
 
@@ -170,10 +204,15 @@ struct blockdev_ops {
 	 * device has no sessions. */
 	void (*sessions)(struct blockdev *bd, struct strbuf *b);
 
+	/* Any number concurrently; they are carried out one after the other, in
+	 * order.  Only for a device that was opened without a pr_key.  NULL:
+	 * -EOPNOTSUPP. */
+	void (*reserve)(struct blockdev *bd, struct bd_reserve *reserve);
+
 	/*
 	 * Begins the end: requests under way are answered (-ENOTCONN at worst)
-	 * within 2 s, sessions log out; with release the persistent reservation
-	 * is given up first.  Then closed(opaque) is called once, the device is
+	 * within 2 s, sessions log out; with release the persistent reservation,
+	 * also that of reserve(), is given up first.  Then closed(opaque) is called once, the device is
 	 * freed, and the watcher is not called any more.
 	 */
 	void (*close)(struct blockdev *bd, bool release, void (*closed)(void *opaque),
@@ -205,6 +244,7 @@ void bd_submit(struct blockdev *bd, struct bd_req *req);
 void bd_close(struct blockdev *bd, bool release, void (*closed)(void *opaque),
 	      void *opaque);
 void bd_sessions(struct blockdev *bd, struct strbuf *b);
+void bd_reserve(struct blockdev *bd, struct bd_reserve *reserve);
 
 /* Snapshots; any thread. */
 void bd_get_status(struct blockdev *bd, struct bd_status *ret_status);

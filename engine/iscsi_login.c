@@ -16,7 +16,8 @@
  *
  * The registration is the session's (its initiator port), so each session does
  * all this before its first write.  A target without persistent reservations
- * is used unreserved.  Giving it up: READ KEYS; CLEAR where only our key is
+ * is used unreserved.  A device without a key may be reserved for a while:
+ * iscsi_reserve.c.  Giving it up: READ KEYS; CLEAR where only our key is
  * registered (it also removes what lost sessions left behind), else RELEASE and
  * unregister.
  */
@@ -27,36 +28,8 @@
 #include <string.h>
 
 #include "engine/bd_iscsi.h"
+#include "engine/iscsi_login.h"
 #include "engine/iscsi_session.h"
-
-enum step {
-	STEP_NONE,
-	STEP_UNIT_READY,
-	STEP_INQUIRY,
-	STEP_VPD_PAGES,
-	STEP_SERIAL,
-	STEP_WWN,
-	STEP_LIMITS,
-	STEP_PROVISIONING,
-	STEP_CAPACITY16,
-	STEP_CAPACITY10,
-	STEP_MODE_CACHING,
-	STEP_MODE_ALL,
-	STEP_IDENTIFIED, /* no command from here ... */
-	STEP_DONE,
-	STEP_STOP, /* ... to here */
-	STEP_KEYS,
-	STEP_PR_CAPABILITIES,
-	STEP_REGISTER,
-	STEP_REGISTER_PLAIN, /* without APTPL */
-	STEP_RESERVATION,
-	STEP_RESERVE,
-	STEP_RELEASE_KEYS,
-	STEP_CLEAR,
-	STEP_RELEASE,
-	STEP_UNREGISTER,
-	STEP_RELEASED,
-};
 
 enum {
 	MAX_TRANSFER = 1 << 20, /* bytes */
@@ -65,27 +38,18 @@ enum {
 	RESERVE_TRIES = 4,
 };
 
-/* What a step's command brought. */
-struct answer {
-	const struct scsi_outcome *outcome;
-	const uint8_t *data;
-	size_t len;
-};
-
-struct step_ops {
-	const char *what;
-	void (*make)(struct iscsi_session *s, struct scsi_command *c);
-	/* The next step.  Is called with the verdicts SCSI_DONE,
-	 * SCSI_UNSUPPORTED, SCSI_FAILED and SCSI_BAD_MEDIUM. */
-	enum step (*answer)(struct iscsi_session *s, const struct answer *a);
-};
-
 static const struct step_ops steps[];
+
+static const struct step_ops *ops_of(unsigned step)
+{
+	return step < STEP_HOLD_KEYS ? &steps[step] :
+				       &iscsi_reserve_steps[step - STEP_HOLD_KEYS];
+}
 
 static enum step refuse(struct iscsi_session *s, enum iscsi_fault fault,
 			const char *reason)
 {
-	iscsi_session_fail(s, fault, "%s of LUN %u of %s: %s", steps[s->step].what,
+	iscsi_session_fail(s, fault, "%s of LUN %u of %s: %s", ops_of(s->step)->what,
 			   s->set->lun, s->set->target, reason);
 	return STEP_STOP;
 }
@@ -99,11 +63,6 @@ static enum step refuse_outcome(struct iscsi_session *s, enum iscsi_fault fault,
 	return refuse(s, fault, text);
 }
 
-static bool is_done(const struct answer *a)
-{
-	return a->outcome->verdict == SCSI_DONE;
-}
-
 /* Identification. */
 
 static void make_unit_ready(struct iscsi_session *s, struct scsi_command *c)
@@ -115,7 +74,7 @@ static void make_unit_ready(struct iscsi_session *s, struct scsi_command *c)
 static enum step answer_unit_ready(struct iscsi_session *s, const struct answer *a)
 {
 	/* Someone's reservation does not keep us from looking. */
-	if (is_done(a) || a->outcome->status == SCSI_RESERVATION_CONFLICT)
+	if (iscsi_login_is_done(a) || a->outcome->status == SCSI_RESERVATION_CONFLICT)
 		return STEP_INQUIRY;
 	return refuse_outcome(s, ISCSI_LOST, a->outcome);
 }
@@ -141,7 +100,7 @@ static enum step answer_inquiry(struct iscsi_session *s, const struct answer *a)
 	struct bd_info *info = &s->found.info;
 	char text[64];
 
-	if (!is_done(a))
+	if (!iscsi_login_is_done(a))
 		return refuse_outcome(s, ISCSI_LOST, a->outcome);
 	if (scsi_parse_inquiry(a->data, a->len, &id) < 0)
 		return refuse(s, ISCSI_LOST, "the answer is too short");
@@ -174,7 +133,7 @@ static enum step next_page(const struct iscsi_session *s, enum step from)
 
 static enum step answer_vpd_pages(struct iscsi_session *s, const struct answer *a)
 {
-	if (is_done(a)) {
+	if (iscsi_login_is_done(a)) {
 		s->found.has_serial = scsi_has_page(a->data, a->len, SCSI_VPD_SERIAL);
 		s->found.has_wwn =
 			scsi_has_page(a->data, a->len, SCSI_VPD_IDENTIFICATION);
@@ -188,28 +147,28 @@ static enum step answer_vpd_pages(struct iscsi_session *s, const struct answer *
 
 static enum step answer_serial(struct iscsi_session *s, const struct answer *a)
 {
-	if (is_done(a))
+	if (iscsi_login_is_done(a))
 		scsi_parse_serial(a->data, a->len, s->found.info.serial);
 	return next_page(s, STEP_WWN);
 }
 
 static enum step answer_wwn(struct iscsi_session *s, const struct answer *a)
 {
-	if (is_done(a))
+	if (iscsi_login_is_done(a))
 		scsi_parse_wwn(a->data, a->len, s->found.info.wwn);
 	return next_page(s, STEP_LIMITS);
 }
 
 static enum step answer_limits(struct iscsi_session *s, const struct answer *a)
 {
-	if (is_done(a))
+	if (iscsi_login_is_done(a))
 		scsi_parse_limits(a->data, a->len, &s->found.limits);
 	return next_page(s, STEP_PROVISIONING);
 }
 
 static enum step answer_provisioning(struct iscsi_session *s, const struct answer *a)
 {
-	if (is_done(a))
+	if (iscsi_login_is_done(a))
 		scsi_parse_provisioning(a->data, a->len, &s->found.provisioning);
 	return STEP_CAPACITY16;
 }
@@ -241,7 +200,7 @@ static enum step answer_capacity16(struct iscsi_session *s, const struct answer 
 
 	if (a->outcome->verdict == SCSI_UNSUPPORTED)
 		return STEP_CAPACITY10;
-	if (!is_done(a))
+	if (!iscsi_login_is_done(a))
 		return refuse_outcome(s, ISCSI_LOST, a->outcome);
 	if (scsi_parse_capacity16(a->data, a->len, &capacity) < 0)
 		return refuse(s, ISCSI_REFUSED,
@@ -254,7 +213,7 @@ static enum step answer_capacity10(struct iscsi_session *s, const struct answer 
 {
 	struct scsi_capacity capacity;
 
-	if (!is_done(a))
+	if (!iscsi_login_is_done(a))
 		return refuse_outcome(s, ISCSI_LOST, a->outcome);
 	if (scsi_parse_capacity10(a->data, a->len, &capacity) < 0 || capacity.blocks == 0)
 		return refuse(s, ISCSI_REFUSED,
@@ -276,7 +235,7 @@ static enum step answer_mode(struct iscsi_session *s, const struct answer *a)
 
 	/* A device that tells nothing of its cache may have one. */
 	info->write_cache = true;
-	if (!is_done(a) || scsi_parse_caching(a->data, a->len, &caching) < 0)
+	if (!iscsi_login_is_done(a) || scsi_parse_caching(a->data, a->len, &caching) < 0)
 		return s->step == STEP_MODE_CACHING ? STEP_MODE_ALL : STEP_IDENTIFIED;
 	info->read_only = caching.write_protect;
 	s->found.fua = caching.fua;
@@ -343,7 +302,7 @@ static enum step identified(struct iscsi_session *s)
 			return STEP_STOP;
 		}
 	}
-	return s->set->pr_key ? STEP_KEYS : STEP_DONE;
+	return s->set->pr_key ? STEP_KEYS : iscsi_reserve_first(s);
 }
 
 /* The reservation. */
@@ -361,7 +320,7 @@ static enum step answer_keys(struct iscsi_session *s, const struct answer *a)
 
 	if (a->outcome->verdict == SCSI_UNSUPPORTED)
 		return STEP_DONE;
-	if (!is_done(a))
+	if (!iscsi_login_is_done(a))
 		return refuse_outcome(s, ISCSI_LOST, a->outcome);
 	if (scsi_parse_keys(a->data, a->len, s->set->pr_key, &foreign) < 0)
 		return refuse(s, ISCSI_LOST, "the answer is too short");
@@ -384,20 +343,21 @@ static void make_pr_capabilities(struct iscsi_session *s, struct scsi_command *c
 static enum step answer_pr_capabilities(struct iscsi_session *s, const struct answer *a)
 {
 	s->aptpl = false;
-	if (is_done(a))
+	if (iscsi_login_is_done(a))
 		scsi_parse_pr_capabilities(a->data, a->len, &s->aptpl);
 	return STEP_REGISTER;
 }
 
 static void make_register(struct iscsi_session *s, struct scsi_command *c)
 {
-	scsi_make_pr_out(c, s->login_cmd.param, SCSI_PR_REGISTER_AND_IGNORE, 0,
-			 s->set->pr_key, s->aptpl && s->step == STEP_REGISTER);
+	scsi_make_pr_out(c, s->login_cmd.param, SCSI_PR_REGISTER_AND_IGNORE,
+			 SCSI_PR_WRITE_EXCLUSIVE_REGISTRANTS_ONLY, 0, s->set->pr_key,
+			 s->aptpl && s->step == STEP_REGISTER);
 }
 
 static enum step answer_register(struct iscsi_session *s, const struct answer *a)
 {
-	if (is_done(a)) {
+	if (iscsi_login_is_done(a)) {
 		s->registered = true;
 		s->reserve_tries = 0;
 		return STEP_RESERVATION;
@@ -421,7 +381,7 @@ static enum step answer_reservation(struct iscsi_session *s, const struct answer
 	bool held;
 	char text[128];
 
-	if (!is_done(a))
+	if (!iscsi_login_is_done(a))
 		return refuse_outcome(s, ISCSI_REFUSED, a->outcome);
 	if (scsi_parse_reservation(a->data, a->len, &held, &key, &type) < 0)
 		return refuse(s, ISCSI_LOST, "the answer is too short");
@@ -437,7 +397,8 @@ static enum step answer_reservation(struct iscsi_session *s, const struct answer
 
 static void make_reserve(struct iscsi_session *s, struct scsi_command *c)
 {
-	scsi_make_pr_out(c, s->login_cmd.param, SCSI_PR_RESERVE, s->set->pr_key, 0,
+	scsi_make_pr_out(c, s->login_cmd.param, SCSI_PR_RESERVE,
+			 SCSI_PR_WRITE_EXCLUSIVE_REGISTRANTS_ONLY, s->set->pr_key, 0,
 			 false);
 }
 
@@ -445,7 +406,7 @@ static enum step answer_reserve(struct iscsi_session *s, const struct answer *a)
 {
 	/* A conflict: another session of ours was first, or someone else's;
 	 * who holds it tells. */
-	if (is_done(a) || a->outcome->status == SCSI_RESERVATION_CONFLICT)
+	if (iscsi_login_is_done(a) || a->outcome->status == SCSI_RESERVATION_CONFLICT)
 		return STEP_RESERVATION;
 	return refuse_outcome(s, ISCSI_REFUSED, a->outcome);
 }
@@ -456,25 +417,29 @@ static enum step answer_release_keys(struct iscsi_session *s, const struct answe
 {
 	uint64_t foreign = 1;
 
-	if (is_done(a))
+	if (iscsi_login_is_done(a))
 		scsi_parse_keys(a->data, a->len, s->set->pr_key, &foreign);
 	return foreign ? STEP_RELEASE : STEP_CLEAR;
 }
 
 static void make_clear(struct iscsi_session *s, struct scsi_command *c)
 {
-	scsi_make_pr_out(c, s->login_cmd.param, SCSI_PR_CLEAR, s->set->pr_key, 0, false);
+	scsi_make_pr_out(c, s->login_cmd.param, SCSI_PR_CLEAR,
+			 SCSI_PR_WRITE_EXCLUSIVE_REGISTRANTS_ONLY, s->set->pr_key, 0,
+			 false);
 }
 
 static void make_release(struct iscsi_session *s, struct scsi_command *c)
 {
-	scsi_make_pr_out(c, s->login_cmd.param, SCSI_PR_RELEASE, s->set->pr_key, 0,
+	scsi_make_pr_out(c, s->login_cmd.param, SCSI_PR_RELEASE,
+			 SCSI_PR_WRITE_EXCLUSIVE_REGISTRANTS_ONLY, s->set->pr_key, 0,
 			 false);
 }
 
 static void make_unregister(struct iscsi_session *s, struct scsi_command *c)
 {
-	scsi_make_pr_out(c, s->login_cmd.param, SCSI_PR_REGISTER, s->set->pr_key, 0,
+	scsi_make_pr_out(c, s->login_cmd.param, SCSI_PR_REGISTER,
+			 SCSI_PR_WRITE_EXCLUSIVE_REGISTRANTS_ONLY, s->set->pr_key, 0,
 			 false);
 }
 
@@ -558,7 +523,7 @@ static void on_answered(struct iscsi_cmd *cmd, const struct scsi_outcome *outcom
 		return;
 	}
 	answer.data = iscsi_cmd_data(cmd, &answer.len);
-	begin(s, steps[s->step].answer(s, &answer));
+	begin(s, ops_of(s->step)->answer(s, &answer));
 }
 
 static void begin(struct iscsi_session *s, enum step step)
@@ -582,7 +547,7 @@ static void begin(struct iscsi_session *s, enum step step)
 		break;
 	}
 	s->step = step;
-	steps[step].make(s, &cmd->scsi);
+	ops_of(step)->make(s, &cmd->scsi);
 	cmd->data = cmd->scsi.direction == SCSI_DATA_OUT ? cmd->param : NULL;
 	cmd->answered = on_answered;
 	cmd->lost = on_lost;
@@ -598,5 +563,5 @@ void iscsi_login_identify(struct iscsi_session *s)
 
 void iscsi_login_release(struct iscsi_session *s)
 {
-	begin(s, STEP_RELEASE_KEYS);
+	begin(s, s->set->pr_key ? STEP_RELEASE_KEYS : iscsi_reserve_last(s));
 }

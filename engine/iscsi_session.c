@@ -215,7 +215,7 @@ static void go_on_closing(struct iscsi_session *s)
 	if (s->state != ISCSI_DRAINING || s->in_flight.n > 0 || s->held.n > 0)
 		return;
 	iscsi_session_set_timer(s, s->close_by_ns);
-	if (s->release && s->registered) {
+	if (s->release && (s->registered || bd_iscsi_hold_key(s->device))) {
 		iscsi_session_set_state(s, ISCSI_RELEASING);
 		iscsi_login_release(s);
 	} else {
@@ -422,6 +422,9 @@ void iscsi_session_logged_in(struct iscsi_session *s)
 		loop_timer_set(s->loop, &s->retry_timer, loop_now(s->loop));
 	if (was_checking) {
 		bd_iscsi_publish(s->device, s, false);
+		/* One that came too late for the steps that end here. */
+		if (bd_iscsi_reserving(s->device, s))
+			iscsi_session_kick(s, ISCSI_KICK_RESERVE);
 		return;
 	}
 	s->no_write_same_unmap = s->no_write_same = s->no_unmap = s->no_lba_status =
@@ -569,6 +572,9 @@ static void on_kick(struct loop_call *call)
 	} else if ((kicks & ISCSI_KICK_START) && s->state == ISCSI_WAITING &&
 		   s->timer.index == 0) {
 		attempt(s);
+	} else if ((kicks & ISCSI_KICK_RESERVE) && s->state == ISCSI_READY) {
+		iscsi_session_check(s);
+		iscsi_session_settle(s);
 	}
 	bd_iscsi_unref(device);
 }

@@ -210,6 +210,11 @@ struct iscsi_session {
 	struct iscsi_disk found; /* by the identification under way */
 	struct iscsi_disk disk;	 /* in use */
 	bool registered, aptpl;
+	/* iscsi_reserve.c's. */
+	struct bd_reserve *reserve; /* the one that is carried out; NULL = a look at
+				     * what is held, or its end with the session */
+	uint64_t reserve_key;
+	bool foreign_keys;
 	/* What the target refused since the login. */
 	bool no_write_same_unmap, no_write_same, no_unmap, no_lba_status, no_sync16,
 		no_sync;
@@ -220,6 +225,7 @@ enum iscsi_kick {
 	ISCSI_KICK_RESTART = 2, /* log in anew */
 	ISCSI_KICK_CLOSE = 4,
 	ISCSI_KICK_RELEASE = 8, /* with CLOSE */
+	ISCSI_KICK_RESERVE = 16, /* a bd_reserve is for this session */
 };
 
 #define ISCSI_SESSION_OF(p, member)                                                  \

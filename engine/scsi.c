@@ -149,13 +149,14 @@ void scsi_make_pr_in(struct scsi_command *c, enum scsi_pr_in action, uint16_t le
 }
 
 void scsi_make_pr_out(struct scsi_command *c, uint8_t param[SCSI_PR_OUT_PARAM_LEN],
-		      enum scsi_pr_out action, uint64_t key, uint64_t action_key,
-		      bool aptpl)
+		      enum scsi_pr_out action, enum scsi_pr_type type, uint64_t key,
+		      uint64_t action_key, bool aptpl)
 {
 	make(c, 0x5f, 10, SCSI_DATA_OUT, SCSI_PR_OUT_PARAM_LEN);
 	c->cdb[1] = (uint8_t)action;
-	if (action == SCSI_PR_RESERVE || action == SCSI_PR_RELEASE)
-		c->cdb[2] = SCSI_PR_WRITE_EXCLUSIVE_REGISTRANTS_ONLY;
+	if (action == SCSI_PR_RESERVE || action == SCSI_PR_RELEASE ||
+	    action == SCSI_PR_PREEMPT)
+		c->cdb[2] = (uint8_t)type;
 	put32(&c->cdb[5], SCSI_PR_OUT_PARAM_LEN);
 	memset(param, 0, SCSI_PR_OUT_PARAM_LEN);
 	put64(&param[0], key);
@@ -375,13 +376,23 @@ int scsi_parse_lba_status(const uint8_t *data, size_t len, struct scsi_lba_run *
 	return 0;
 }
 
-int scsi_parse_keys(const uint8_t *data, size_t len, uint64_t own, uint64_t *ret_foreign)
+/* Where the list of READ KEYS ends; 0 if the answer is too short. */
+static size_t end_of_keys(const uint8_t *data, size_t len)
 {
 	size_t end;
 
 	if (len < 8)
+		return 0;
+	end = (size_t)get32(&data[4]) + 8;
+	return end < len ? end : len;
+}
+
+int scsi_parse_keys(const uint8_t *data, size_t len, uint64_t own, uint64_t *ret_foreign)
+{
+	size_t end = end_of_keys(data, len);
+
+	if (!end)
 		return -EPROTO;
-	end = (size_t)get32(&data[4]) + 8 < len ? (size_t)get32(&data[4]) + 8 : len;
 	*ret_foreign = 0;
 	for (size_t at = 8; at + 8 <= end; at += 8) {
 		if (get64(&data[at]) != own) {
@@ -390,6 +401,16 @@ int scsi_parse_keys(const uint8_t *data, size_t len, uint64_t own, uint64_t *ret
 		}
 	}
 	return 0;
+}
+
+bool scsi_has_key(const uint8_t *data, size_t len, uint64_t key)
+{
+	size_t end = end_of_keys(data, len);
+
+	for (size_t at = 8; at + 8 <= end; at += 8)
+		if (get64(&data[at]) == key)
+			return true;
+	return false;
 }
 
 int scsi_parse_reservation(const uint8_t *data, size_t len, bool *ret_held,

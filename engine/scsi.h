@@ -52,9 +52,13 @@ enum scsi_pr_out {
 	SCSI_PR_RESERVE = 1,
 	SCSI_PR_RELEASE = 2,
 	SCSI_PR_CLEAR = 3,
+	SCSI_PR_PREEMPT = 4,
 	SCSI_PR_REGISTER_AND_IGNORE = 6,
 };
-enum { SCSI_PR_WRITE_EXCLUSIVE_REGISTRANTS_ONLY = 5 };
+enum scsi_pr_type {
+	SCSI_PR_WRITE_EXCLUSIVE = 1,
+	SCSI_PR_WRITE_EXCLUSIVE_REGISTRANTS_ONLY = 5,
+};
 
 void scsi_make_test_unit_ready(struct scsi_command *c);
 /* page: SCSI_VPD_*, or SCSI_NO_VPD for the standard data. */
@@ -77,9 +81,10 @@ void scsi_make_synchronize_cache10(struct scsi_command *c);
 void scsi_make_synchronize_cache16(struct scsi_command *c);
 void scsi_make_get_lba_status(struct scsi_command *c, uint64_t lba, uint32_t length);
 void scsi_make_pr_in(struct scsi_command *c, enum scsi_pr_in action, uint16_t length);
+/* type: of RESERVE, RELEASE and PREEMPT; the others have none. */
 void scsi_make_pr_out(struct scsi_command *c, uint8_t param[SCSI_PR_OUT_PARAM_LEN],
-		      enum scsi_pr_out action, uint64_t key, uint64_t action_key,
-		      bool aptpl);
+		      enum scsi_pr_out action, enum scsi_pr_type type, uint64_t key,
+		      uint64_t action_key, bool aptpl);
 
 /* Answers. */
 
@@ -152,6 +157,8 @@ int scsi_parse_lba_status(const uint8_t *data, size_t len, struct scsi_lba_run *
 /* PERSISTENT RESERVE IN.  READ KEYS: the first key of the list that is not
  * `own`, or 0. */
 int scsi_parse_keys(const uint8_t *data, size_t len, uint64_t own, uint64_t *ret_foreign);
+/* READ KEYS: whether the key is in the list. */
+bool scsi_has_key(const uint8_t *data, size_t len, uint64_t key);
 /* READ RESERVATION: *ret_held false when there is none. */
 int scsi_parse_reservation(const uint8_t *data, size_t len, bool *ret_held,
 			   uint64_t *ret_key, uint8_t *ret_type);

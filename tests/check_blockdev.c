@@ -3,6 +3,7 @@
 #include "engine/blockdev.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "tests/unit.h"
 
@@ -262,6 +263,32 @@ START_TEST(an_identity_that_is_refused_is_not_taken)
 }
 END_TEST
 
+static void on_reserved(struct bd_reserve *reserve, int error)
+{
+	(void)reserve;
+	n_done++;
+	done_error = error;
+}
+
+START_TEST(a_back_end_without_reservations_says_so)
+{
+	struct bd_reserve reserve = { .op = BD_RESERVE_TAKE,
+				      .key = 1,
+				      .done = on_reserved };
+
+	open_fake();
+	bd_reserve(&fake, &reserve);
+	ck_assert_uint_eq(n_done, 1);
+	ck_assert_int_eq(done_error, -EOPNOTSUPP);
+	ck_assert_ptr_nonnull(strstr(reserve.error, "scheme fake:"));
+	fake.closing = true;
+	bd_reserve(&fake, &reserve);
+	ck_assert_uint_eq(n_done, 2);
+	ck_assert_int_eq(done_error, -ENOTCONN);
+	bd_done(&fake);
+}
+END_TEST
+
 START_TEST(after_close_nothing_is_taken_and_nothing_told)
 {
 	char error[80] = "";
@@ -289,6 +316,7 @@ int main(void)
 		a_read_only_device_is_not_changed,
 		the_watcher_hears_each_change_once,
 		an_identity_that_is_refused_is_not_taken,
+		a_back_end_without_reservations_says_so,
 		after_close_nothing_is_taken_and_nothing_told,
 	};
 

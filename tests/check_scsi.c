@@ -60,14 +60,21 @@ START_TEST(commands_have_the_bytes_of_the_standard)
 	CK_CDB(&c, 0x1a, 0, 8, 0, 252, 0);
 	scsi_make_pr_in(&c, SCSI_PR_READ_RESERVATION, 24);
 	CK_CDB(&c, 0x5e, 1, 0, 0, 0, 0, 0, 0, 24, 0);
-	scsi_make_pr_out(&c, param, SCSI_PR_REGISTER_AND_IGNORE, 0, 0x1111, true);
+	scsi_make_pr_out(&c, param, SCSI_PR_REGISTER_AND_IGNORE,
+			 SCSI_PR_WRITE_EXCLUSIVE_REGISTRANTS_ONLY, 0, 0x1111, true);
 	CK_CDB(&c, 0x5f, 6, 0, 0, 0, 0, 0, 0, 24, 0);
 	ck_assert_mem_eq(param, "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x11\x11\0\0\0\0\x01\0\0\0",
 			 24);
-	scsi_make_pr_out(&c, param, SCSI_PR_RESERVE, 0x1111, 0, false);
+	scsi_make_pr_out(&c, param, SCSI_PR_RESERVE,
+			 SCSI_PR_WRITE_EXCLUSIVE_REGISTRANTS_ONLY, 0x1111, 0, false);
 	CK_CDB(&c, 0x5f, 1, 5, 0, 0, 0, 0, 0, 24, 0);
 	ck_assert_mem_eq(param, "\0\0\0\0\0\0\x11\x11\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
 			 24);
+	scsi_make_pr_out(&c, param, SCSI_PR_PREEMPT, SCSI_PR_WRITE_EXCLUSIVE, 0x1111,
+			 0x2222, false);
+	CK_CDB(&c, 0x5f, 4, 1, 0, 0, 0, 0, 0, 24, 0);
+	ck_assert_mem_eq(param,
+			 "\0\0\0\0\0\0\x11\x11\0\0\0\0\0\0\x22\x22\0\0\0\0\0\0\0\0", 24);
 }
 END_TEST
 
@@ -274,6 +281,10 @@ START_TEST(reservation_data)
 	ck_assert_uint_eq(key, 0);
 	ck_assert_int_eq(scsi_parse_keys((const uint8_t *)keys, 7, 0x1111, &key),
 			 -EPROTO);
+	ck_assert(scsi_has_key(BYTES(keys), 0x2222));
+	ck_assert(!scsi_has_key(BYTES(keys), 0x3333));
+	ck_assert(!scsi_has_key((const uint8_t *)keys, 16, 0x2222));
+	ck_assert(!scsi_has_key((const uint8_t *)keys, 7, 0x1111));
 
 	ck_assert_int_eq(scsi_parse_reservation(BYTES(held), &flag, &key, &type), 0);
 	ck_assert(flag && key == 0x1111 && type == 5);
@@ -440,6 +451,7 @@ START_TEST(any_bytes_are_survived)
 		scsi_parse_caching(data, len, &caching);
 		scsi_parse_lba_status(data, len, runs, ROWS(runs), &n);
 		scsi_parse_keys(data, len, 1, &key);
+		scsi_has_key(data, len, 1);
 		scsi_parse_reservation(data, len, &flag, &key, &type);
 		scsi_parse_pr_capabilities(data, len, &flag);
 		scsi_judge(SCSI_CHECK_CONDITION, data, len, &o);
