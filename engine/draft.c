@@ -219,8 +219,15 @@ static void apply_pair(struct pair *p, const struct pair_draft *d,
 		snprintf(p->error, sizeof(p->error), "%s", d->error);
 	p->written = d->written;
 	p->restore_sequence = d->restore_sequence;
-	if (d->complete)
+	if (d->complete && !p->target->complete) {
+		struct image_progress progress;
+
+		/* From here on the pair's own counts are all there is. */
+		pair_progress(p, &progress);
+		p->bytes_copied = progress.bytes_copied;
+		p->bytes_skipped = progress.bytes_skipped;
 		p->target->complete = true;
+	}
 	if (d->generation) {
 		p->target->complete = false;
 		p->target->generation = d->generation;

@@ -41,7 +41,8 @@ void pair_progress(const struct pair *p, struct image_progress *ret)
 {
 	const struct element *target = p->target;
 
-	if (target->image)
+	/* That of a complete one goes with its last handle, whenever that is. */
+	if (target->image && !target->complete)
 		image_progress(target->image, ret);
 	else
 		*ret = (struct image_progress){ .bytes_total = target->size };

@@ -177,18 +177,14 @@ static void publish(struct engine *e, struct element *target)
 static void close_image(struct engine *e, struct pair *p)
 {
 	struct element *target = p->target;
-	struct image_progress progress;
 	struct image *image = NULL;
 
-	pair_progress(p, &progress);
 	engine_lock(e);
-	target->allocated = image_allocated(target->image);
-	/* The last handle closes it. */
-	if (!target->n_handles) {
-		p->bytes_copied = progress.bytes_copied;
-		p->bytes_skipped = progress.bytes_skipped;
+	/* The last handle closes it, or has. */
+	if (target->image)
+		target->allocated = image_allocated(target->image);
+	if (!target->n_handles)
 		image = move_ptr(target->image);
-	}
 	engine_unlock(e);
 	image_unref(image);
 }
