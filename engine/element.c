@@ -412,6 +412,8 @@ static int open_image(struct element *el)
 	engine_lock(el->engine);
 	el->image = image;
 	engine_unlock(el->engine);
+	if (el->generation > 1)
+		image_trim(image);
 	return 0;
 }
 

@@ -110,6 +110,10 @@ int image_has_private(struct image *image, uint64_t chunk, uint64_t *run,
 /* Reads a chunk of the private store: 1; 0: it does not have it; -errno. */
 int image_read_private(struct image *image, uint64_t chunk, char *buf);
 
+/* Gives back to the pool, in the background, what the file holds of an earlier
+ * generation.  Once, after image_open(). */
+void image_trim(struct image *image);
+
 /* Starts the background copy, or goes on with it; stops it (fetching goes on).
  * Both return at once. */
 void image_start_copy(struct image *image);

@@ -85,7 +85,8 @@ struct image {
 	int fd;	       /* through the page cache */
 	int direct_fd; /* O_DIRECT, or -1 */
 	struct chunkmap *map;
-	struct work destroy, checkpoint_work, flush_work;
+	struct work destroy, checkpoint_work, flush_work, trim_work;
+	uint64_t trim_at; /* chunk; trim_work's */
 
 	pthread_mutex_t sync_lock; /* held across a sync of the file */
 	int sync_error;		   /* the first */

@@ -182,8 +182,10 @@ static void done(struct instant *in, int error)
 		return;
 	}
 	for (size_t i = 0; i < rel->n_pairs; i++)
-		if (in->members[i].make == INSTANT_IMAGE_MAP)
+		if (in->members[i].make == INSTANT_IMAGE_MAP) {
 			drop_old(e, rel->pairs[i], &in->members[i]);
+			image_trim(rel->pairs[i]->target->image);
+		}
 	call_free(call);
 	for (size_t i = 0; i < rel->n_pairs; i++)
 		if (pair_reads_point(rel->pairs[i]))

@@ -355,6 +355,39 @@ START_TEST(a_lost_point_breaks_the_older_ones_too)
 }
 END_TEST
 
+static blkcnt_t blocks_of(const char *file)
+{
+	struct stat st;
+
+	ck_assert_int_eq(stat(whole_path("pool/%s", file), &st), 0);
+	return st.st_blocks;
+}
+
+START_TEST(a_resync_gives_back_what_was_written_to_the_image)
+{
+	unsigned char then[WHOLE_LUN];
+	uint64_t g, id;
+	char file[32];
+
+	whole_setup();
+	g = whole_replica("s", "SourceElement=a SyncType=Snapshot", 0);
+	id = whole_element("s_1");
+	snprintf(file, sizeof(file), "e%llu.raw", (unsigned long long)id);
+	for (unsigned chunk = 3; chunk < 40; chunk += 2)
+		whole_fill("s_1", chunk, 0x77);
+	ck_assert_int_gt(blocks_of(file), 19 * 100);
+	whole_content("a", then);
+	whole_control(g, "ResyncReplica", CIM_RETURN_JOB_STARTED);
+	whole_wait_state(g, CIM_COPY_SYNCHRONIZED);
+	/* Written again at once, while the rest goes. */
+	whole_fill("s_1", 5, 0x66);
+	memset(then + 5 * WHOLE_CHUNK, 0x66, WHOLE_CHUNK);
+	whole_until(blocks_of(file) <= 128 + 16);
+	whole_is("s_1", then);
+	whole_teardown();
+}
+END_TEST
+
 int main(void)
 {
 	const TTest *const tests[] = {
@@ -369,6 +402,7 @@ int main(void)
 		snapshots_are_deleted_in_any_order,
 		snapshots_are_the_same_after_a_restart,
 		a_lost_point_breaks_the_older_ones_too,
+		a_resync_gives_back_what_was_written_to_the_image,
 	};
 
 	return unit_main("snapshot", tests, ROWS(tests));
