@@ -191,8 +191,8 @@ void point_arm(struct point *p, bool needed)
 	if (point_is_needed(p))
 		__atomic_add_fetch(&c->n_needed, 1, __ATOMIC_RELEASE);
 	pthread_mutex_unlock(&c->lock);
-	if (!needed)
-		handover_run(c);
+	/* One that is leaving waits for point_tick(): older ones that need what it holds
+	 * may be armed after it. */
 }
 
 void point_leave(struct point *p)
@@ -261,7 +261,7 @@ void point_tick(struct point *p)
 
 	look_at_allocated(p);
 	pthread_mutex_lock(&c->lock);
-	again = p->leaving && c->failed;
+	again = p->armed && p->leaving && !p->told;
 	if (again)
 		c->failed = false;
 	pthread_mutex_unlock(&c->lock);

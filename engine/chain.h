@@ -72,7 +72,8 @@ void point_set_sequence(struct point *point, uint64_t sequence); /* before it is
  * Puts the point into the chain, in the order of sequences: from here on changes of
  * the volume copy into it what they would destroy.  The volume's fence is closed and
  * drained, or no change was taken yet.  needed: false for one that was leaving
- * already when the process ended.
+ * already when the process ended; it hands over from its next point_tick() on, by when
+ * all points of the volume are armed, in any order.
  */
 void point_arm(struct point *point, bool needed);
 
@@ -81,8 +82,8 @@ void point_arm(struct point *point, bool needed);
  * watcher.handed_over is called. */
 void point_leave(struct point *point);
 
-/* Once a second: what could not be handed over is tried again, and allocated is
- * looked at anew. */
+/* Once a second: what could not be handed over, or was not begun, is tried again, and
+ * allocated is looked at anew. */
 void point_tick(struct point *point);
 
 /* Takes a point out of the chain whose handing over is done, or that was armed under
