@@ -46,7 +46,7 @@ START_TEST(edges_that_are_not_aligned_preserve_their_neighbours)
 
 	for (unsigned b = 0; b < 3; b++) {
 		world_start(NULL, 2);
-		device_start(&d, SIZE, block_sizes[b], false, false);
+		device_start(&d, SIZE, block_sizes[b], false, NULL);
 		fill(d.bytes, SIZE, 77);
 		memcpy(model, d.bytes, SIZE);
 		for (unsigned i = 0; i < ROWS(at); i++)
@@ -68,7 +68,7 @@ START_TEST(a_change_ends_at_the_end_of_the_element)
 	struct device d;
 
 	world_start(NULL, 2);
-	device_start(&d, SIZE, 512, false, false);
+	device_start(&d, SIZE, 512, false, NULL);
 	fill(buf, sizeof(buf), 1);
 	ck_assert_int_eq(volume_write(d.volume, SIZE - 100, buf, 8192), 100);
 	ck_assert_int_eq(memcmp(d.bytes + SIZE - 100, buf, 100), 0);
@@ -96,7 +96,7 @@ START_TEST(an_error_of_the_device_is_the_users)
 	struct device d;
 
 	world_start(NULL, 2);
-	device_start(&d, SIZE, 512, false, false);
+	device_start(&d, SIZE, 512, false, NULL);
 	d.fail = 1000;
 	ck_assert_int_eq(volume_write(d.volume, 0, buf, 512), -EIO);
 	ck_assert_int_eq(volume_zero(d.volume, 0, 512), -EIO);
@@ -120,7 +120,7 @@ START_TEST(what_waits_for_a_device_that_is_away_is_given_up_at_its_time)
 	struct device d;
 
 	world_start(NULL, 2);
-	device_start(&d, SIZE, 512, false, false);
+	device_start(&d, SIZE, 512, false, NULL);
 	/* One that is stuck, of each kind, and one behind it. */
 	d.lose_before = 1000;
 	tally_io(&early, d.volume, ENGINE_IO_WRITE, 0, 4096, SHORT_MS);
@@ -152,7 +152,7 @@ START_TEST(what_a_silent_device_has_holds_its_blocks_until_it_ends)
 	struct device d;
 
 	world_start(NULL, 2);
-	device_start(&d, SIZE, 512, false, false);
+	device_start(&d, SIZE, 512, false, NULL);
 	SET(d.silent, true);
 	tally_io(&early, d.volume, ENGINE_IO_WRITE, 0, 4096, SHORT_MS);
 	tally_io(&early, d.volume, ENGINE_IO_WRITE, 8193, 10, SHORT_MS); /* its edges */
@@ -182,7 +182,7 @@ START_TEST(the_end_of_the_engine_ends_all)
 	struct device d;
 
 	world_start(NULL, 2);
-	device_start(&d, SIZE, 512, false, false);
+	device_start(&d, SIZE, 512, false, NULL);
 	d.lose_before = 1000;
 	for (unsigned i = 0; i < 20; i++)
 		tally_io(&t, d.volume, i % 5 ? ENGINE_IO_WRITE : ENGINE_IO_FLUSH,
@@ -237,7 +237,7 @@ START_TEST(fences_wait_for_what_has_begun_and_hold_up_what_has_not)
 	struct device d;
 
 	world_start(NULL, 2);
-	device_start(&d, SIZE, 512, false, false);
+	device_start(&d, SIZE, 512, false, NULL);
 	SET(d.silent, true);
 	tally_io(&t, d.volume, ENGINE_IO_WRITE, 0, 4096, 60000);
 	close_fence(&a, &d);
@@ -272,7 +272,7 @@ START_TEST(a_long_zero_lets_a_fence_through)
 	struct device d;
 
 	world_start(NULL, 2);
-	device_start(&d, LONG, 512, false, false);
+	device_start(&d, LONG, 512, false, NULL);
 	memset(d.bytes, 'y', LONG);
 	d.no_zero = true;
 	d.late_us = 4000;
@@ -333,7 +333,7 @@ START_TEST(seeks_find_data_and_holes_of_a_thin_device)
 	struct device d;
 
 	world_start(NULL, 2);
-	device_start(&d, THIN, 512, true, false);
+	device_start(&d, THIN, 512, true, NULL);
 	for (unsigned i = 0; i <= N; i++)
 		d.bytes[i < N ? (i + 1) * CHUNK - 1 : THIN - 1] = has[i] == '1';
 	for (unsigned i = 0; i <= N; i++) {
@@ -388,7 +388,7 @@ START_TEST(a_seek_knows_the_size_of_a_device_that_goes)
 	struct device d;
 
 	world_start(NULL, 2);
-	device_start(&d, SIZE, 512, true, false);
+	device_start(&d, SIZE, 512, true, NULL);
 	SET(d.silent, true);
 	volume_io(d.volume, &seeks[0], 60000);
 	volume_io(d.volume, &seeks[1], 60000);

@@ -321,7 +321,7 @@ static void storm(unsigned block_size)
 		       (seconds ? strtoull(seconds, NULL, 0) : 2) * UINT64_C(1000000000);
 
 	world_start(NULL, 3);
-	device_start(&d, SIZE, block_size, false, false);
+	device_start(&d, SIZE, block_size, false, NULL);
 	n_right = n_failed = n_read = n_drained = 0;
 	do
 		round_of_storm();

@@ -3,7 +3,6 @@
 #include "tests/device.h"
 
 #include <semaphore.h>
-#include <sys/mman.h>
 
 #include "engine/chain.h"
 
@@ -218,7 +217,7 @@ static void device_changed(void *opaque)
 }
 
 void device_start(struct device *d, uint64_t size, uint32_t block_size, bool thin,
-		  bool shared)
+		  char *bytes)
 {
 	const struct bd_params params = { .name = "lun",
 					  .watcher = { NULL, device_changed, d } };
@@ -226,9 +225,9 @@ void device_start(struct device *d, uint64_t size, uint32_t block_size, bool thi
 
 	memset(d, 0, sizeof(*d));
 	d->size = size;
-	d->bytes = mmap(NULL, size, PROT_READ | PROT_WRITE,
-			MAP_ANONYMOUS | (shared ? MAP_SHARED : MAP_PRIVATE), -1, 0);
-	ck_assert(d->bytes != MAP_FAILED);
+	d->own = bytes ? NULL : calloc(1, size);
+	d->bytes = bytes ? bytes : d->own;
+	ck_assert_ptr_nonnull(d->bytes);
 	pthread_mutex_init(&d->lock, NULL);
 	ck_assert_int_eq(bd_init(&d->base, &device_ops, &params), 0);
 	d->base.info = (struct bd_info){
@@ -255,7 +254,7 @@ void device_free(struct device *d)
 	ck_assert_uint_eq(d->n_wrong, 0);
 	bd_done(&d->base);
 	pthread_mutex_destroy(&d->lock);
-	munmap(d->bytes, d->size);
+	free(d->own);
 }
 
 void device_away(struct device *d)

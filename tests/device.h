@@ -62,7 +62,7 @@ bool one_in(unsigned n);
 struct device {
 	struct blockdev base;
 	struct volume *volume;
-	char *bytes;
+	char *bytes, *own;
 	uint64_t size;
 
 	/* Atomic; of 1000 requests: */
@@ -88,10 +88,9 @@ struct device {
 	struct bd_req *kept;
 };
 
-/* A device that is ready, attached to a new volume; its bytes are mapped (`shared`:
- * with the children of this process). */
+/* A device that is ready, attached to a new volume; bytes NULL: its own, zeros. */
 void device_start(struct device *d, uint64_t size, uint32_t block_size, bool thin,
-		  bool shared);
+		  char *bytes);
 /* Detaches it and drops the volume; device_free() after world_end(). */
 void device_stop(struct device *d);
 void device_free(struct device *d);
