@@ -272,10 +272,15 @@ thaw_tgtd()
 # restart_tgtd: the same port, targets and LUNs.
 restart_tgtd()
 {
-	local line
+	local line deadline=$((SECONDS + 10))
 	kill_tgtd
 	launch_tgtd
-	tgtd_has_port || fail "port $TGT_PORT was taken while tgtd was away"
+	# A killed one that was writing holds the port until its threads have ended.
+	until tgtd_has_port; do
+		[ "$SECONDS" -lt "$deadline" ] || fail "port $TGT_PORT was taken while tgtd was away"
+		kill_tgtd
+		launch_tgtd
+	done
 	for line in "${tgt_setup[@]}"; do
 		eval "tgt $line"
 	done
