@@ -14,8 +14,10 @@
  *   end     the waiters look again
  *
  *   FAILED  the volume or the store failed.  Every point that reads one of the chunks
- *           from the volume still is marked broken, durably, in its map file (I5); then
- *           the end.  A mark that cannot be written is tried again: until then the
+ *           from the volume still is marked broken, durably, in its map file (I5); but
+ *           only the point itself where its store failed before a bit was set: who looks
+ *           again finds the next older point, whose store may be in a pool that has
+ *           space.  Then the end.  A mark that cannot be written is tried again: until then the
  *           changes wait.
  *
  * The bit counts for readers as soon as it is set; for changes only at the end: look-ups
@@ -53,7 +55,8 @@ struct preserve {
 	struct volume_fetch fetch;
 	struct work work;
 	int error;
-	bool logged; /* that it cannot be marked */
+	bool own_fault; /* FAILED: of the point's store, and none of its bits is set */
+	bool logged;	/* that it cannot be marked */
 	char reason[POINT_REASON_MAX - 16];
 
 	/* chain->lock */
@@ -192,8 +195,8 @@ static bool is_needed(struct point *point)
 	return point_is_needed(point);
 }
 
-/* Breaks every point for which the volume itself holds one of the chunks.  Nobody
- * holds them for the newest. */
+/* Breaks every point for which the volume itself holds one of the chunks; or the newest,
+ * for which nobody holds them. */
 static int break_points(struct preserve *p)
 {
 	int64_t full = ((int64_t)1 << p->n) - 1, have = 0, mask = 0;
@@ -209,6 +212,8 @@ static int break_points(struct preserve *p)
 		have |= mask;
 		if (r >= 0 && have != full && is_needed(point))
 			r = break_point(point, p);
+		if (p->own_fault)
+			break;
 		if (r >= 0)
 			point = older(p->chain, point);
 	}
@@ -296,8 +301,10 @@ static void make_durable(struct point *point, const struct preserve_list *group)
 	int r = point_sync(point);
 	struct preserve *p;
 
-	TAILQ_FOREACH(p, group, sync_link)
+	TAILQ_FOREACH(p, group, sync_link) {
+		p->own_fault = r < 0;
 		p->error = r < 0 ? r : point_set_bits(point, p->chunk, p->n);
+	}
 	if (r < 0)
 		return;
 	r = point_checkpoint(point);
@@ -344,6 +351,7 @@ static void write_work(struct work *work)
 	bool sync;
 
 	if (r < 0) {
+		p->own_fault = true;
 		fail_store(p, r);
 		return;
 	}
