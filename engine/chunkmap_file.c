@@ -20,6 +20,7 @@ enum {
 	MARK_SECTOR = 512,
 	MARK_TEXT_MAX = 500,
 	PAGES_OFFSET = 8192,
+	PAGES_ALLOCATED = 256 << 10, /* bytes; of chunks of 64 KiB in 128 GiB */
 	VERSION = 1,
 };
 
@@ -148,6 +149,22 @@ static int header_check(int fd, const struct chunkmap_params *params)
 	return 0;
 }
 
+/* The space of the first pages (of most maps, all), so that what a full file system
+ * refuses is data, which hurts only who writes it, and not their bits. */
+static int allocate_pages(int fd, uint64_t size)
+{
+	int r;
+
+	if (!size)
+		return 0;
+	if (size > PAGES_ALLOCATED)
+		size = PAGES_ALLOCATED;
+	do
+		r = fallocate(fd, FALLOC_FL_KEEP_SIZE, PAGES_OFFSET, (off_t)size);
+	while (r < 0 && errno == EINTR);
+	return r < 0 && errno != EOPNOTSUPP ? -errno : 0;
+}
+
 static int file_fill(int fd, const struct chunkmap_params *params)
 {
 	_Alignas(struct header) char blocks[PAGES_OFFSET] = { 0 };
@@ -158,6 +175,8 @@ static int file_fill(int fd, const struct chunkmap_params *params)
 	/* The mark block is written too, so that it is allocated. */
 	header_fill((struct header *)blocks, params);
 	r = write_full(fd, blocks, sizeof(blocks), 0);
+	if (r >= 0)
+		r = allocate_pages(fd, chunkmap_file_n_pages(params) * PAGE_SIZE);
 	if (r < 0)
 		return r;
 	return fsync(fd) < 0 ? -errno : 0;
