@@ -174,6 +174,7 @@ void iscsi_cmd_send(struct iscsi_cmd *cmd)
 	list_add(&s->in_flight, cmd);
 	if (s->fault != ISCSI_NO_FAULT)
 		return;
+	s->sends_data |= cmd->scsi.direction == SCSI_DATA_OUT;
 	cmd->task = make_task(cmd);
 	if (!cmd->task)
 		iscsi_session_fail(s, ISCSI_LOST, "out of memory");
@@ -293,7 +294,7 @@ static void take_request(struct iscsi_session *s, struct bd_req *req)
 }
 
 /* The posted half of iscsi_session_submit(): one call for all that was pushed
- * since the list was empty. */
+ * since the list was empty, so that they are sent together. */
 void iscsi_session_on_incoming(struct loop_call *call)
 {
 	struct iscsi_session *s = ISCSI_SESSION_OF(call, incoming_call);
@@ -321,9 +322,8 @@ void iscsi_session_submit(struct iscsi_session *s, struct bd_req *req)
 
 	bd_iscsi_ref(s->device);
 	atomic_fetch_add_explicit(&s->n_requests, 1, memory_order_relaxed);
-	if (loop_is_current(s->loop)) {
+	if (loop_is_current(s->loop) && s->busy) {
 		take_request(s, req);
-		iscsi_session_settle(s);
 		return;
 	}
 	head = atomic_load_explicit(&s->incoming, memory_order_relaxed);

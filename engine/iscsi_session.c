@@ -35,6 +35,8 @@
 #include "engine/iscsi_session.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -174,6 +176,26 @@ static void on_fd(struct loop_fd *watch, uint32_t events)
 		connection_lost(s);
 	s->busy = false;
 	iscsi_session_settle(s);
+}
+
+static void cork(struct iscsi_session *s, int on)
+{
+	setsockopt(iscsi_get_fd(s->context), IPPROTO_TCP, TCP_CORK, &on, sizeof(on));
+}
+
+/* Gives the socket what libiscsi has queued.  libiscsi makes a system call of each
+ * command and of each piece of data; corked, they leave in full segments, and the
+ * target wakes once. */
+static void send_queued(struct iscsi_session *s)
+{
+	bool many = s->sends_data || iscsi_out_queue_length(s->context) > 1;
+
+	s->sends_data = false;
+	if (many)
+		cork(s, 1);
+	service(s, EPOLLOUT);
+	if (many)
+		cork(s, 0);
 }
 
 static void update_watch(struct iscsi_session *s)
@@ -377,7 +399,7 @@ void iscsi_session_settle(struct iscsi_session *s)
 		if (s->fault == ISCSI_NO_FAULT &&
 		    (iscsi_which_events(s->context) & EPOLLOUT) &&
 		    s->state != ISCSI_CONNECTING)
-			service(s, EPOLLOUT);
+			send_queued(s);
 		if (s->fault == ISCSI_NO_FAULT)
 			update_watch(s);
 		s->busy = false;

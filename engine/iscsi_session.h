@@ -178,6 +178,7 @@ struct iscsi_session {
 	bool changed;		       /* to be published */
 	bool count_login;
 	bool nop_out; /* sent, not answered */
+	bool sends_data; /* a command that is queued in libiscsi has data to send */
 	bool release; /* closing: give up the reservation */
 	bool closing;
 	int socket_error;
