@@ -48,6 +48,7 @@
 #include "conf/strbuf.h"
 #include "engine/engine.h"
 #include "fs/fs.h"
+#include "fs/handshake.h"
 #include "fs/mount.h"
 #include "fs/process.h"
 #include "fs/reload.h"
@@ -200,7 +201,7 @@ static int mount_session(struct daemon *d)
 /* Answers INIT, in which on_init() starts the engine. */
 static int start_serving(struct daemon *d)
 {
-	int r = reqloop_init(d->session);
+	int r = handshake(d->session);
 
 	if (r == 0 && !d->is_started)
 		r = d->start_error ? d->start_error : -EPROTO;

@@ -43,22 +43,6 @@ static int handle_one(struct fuse_session *session, struct fuse_buf *buf)
 	return 1;
 }
 
-int reqloop_init(struct fuse_session *session)
-{
-	struct fuse_buf buf = { 0 };
-	int r;
-
-	do {
-		r = fuse_session_receive_buf(session, &buf);
-	} while (r == -EINTR);
-	if (r > 0)
-		fuse_session_process_buf(session, &buf);
-	free(buf.mem);
-	if (r < 0)
-		return r;
-	return fuse_session_exited(session) ? -ENODEV : 0;
-}
-
 static void thread_ended(struct reqloop *loop)
 {
 	uint64_t one = 1;

@@ -28,10 +28,4 @@ int reqloop_start(struct fuse_session *session, int ended_fd, struct reqloop **r
  */
 void reqloop_stop(struct reqloop *loop);
 
-/*
- * The request INIT, in the calling thread: the first one, which the kernel sends at
- * mount.  -errno.
- */
-int reqloop_init(struct fuse_session *session);
-
 #endif
