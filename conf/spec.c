@@ -67,7 +67,7 @@ enum kind {
 	  .is_later = true)                                                            \
 	X(Consistency, .kind = KIND_ENUM, FIELD(consistency), .map = &cim_consistency, \
 	  .valid = CONSISTENCIES, .built = CONSISTENCIES)                              \
-	X(ReplicationSettingData, .kind = KIND_NAME, FIELD(setting), .is_later = true) \
+	X(ReplicationSettingData, .kind = KIND_NAME, FIELD(setting))                   \
 	X(Job, .kind = KIND_OUTPUT)                                                    \
 	X(Synchronization, .kind = KIND_OUTPUT)                                        \
 	X(TargetSettingGoal, .kind = KIND_TEXT, FIELD(target_setting_goal),            \

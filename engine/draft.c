@@ -6,6 +6,7 @@
  * objects, then told.
  */
 
+#include "engine/hold.h"
 #include "engine/instant.h"
 
 #include <assert.h>
@@ -103,6 +104,9 @@ void relation_set_instant(struct draft *d, int64_t now_ms)
 	/* The present instant's: a Clone gets its own when its copy is complete. */
 	d->row.when_synchronized = d->row.sync_type == CIM_SYNC_SNAPSHOT ? now_ms : 0;
 	d->row.when_activated = now_ms;
+	d->row.when_held = d->rel->hold ? d->rel->hold->taken_ms : 0;
+	d->row.when_thawed = 0;
+	d->row.thaw_error = "";
 	/* A copy of what others write meanwhile is of no instant. */
 	d->row.when_synced = consistent ? now_ms : 0;
 	for (size_t i = 0; i < d->rel->n_pairs; i++) {
@@ -362,6 +366,7 @@ int draft_commit(struct engine *e, struct draft *d)
 				     FILE_BIT(JOB_TIME_BEFORE_REMOVAL));
 	draft_drop(d);
 	relation_tell(e, rel, files);
+	hold_after_change(rel);
 	replica_check_waiter(e, rel);
 	return 0;
 }

@@ -14,6 +14,7 @@
  * relationship, no open handle) is another identity taken as the new one.
  */
 
+#include "engine/hold.h"
 #include "engine/model.h"
 
 #include <errno.h>
@@ -249,6 +250,7 @@ static void take_news(struct engine *e, struct message *m)
 	if (new_size)
 		engine_event(e, ENGINE_EVENT_CONTENT, ENGINE_ELEMENT, el->obj.id, 0);
 	relation_element_changed(e, el);
+	holds_take_news(e, el);
 	replica_run_calls(e);
 	if (login)
 		mapped_count(el);

@@ -2,6 +2,7 @@
 
 /* What is done to elements by mkdir, rmdir and writes. */
 
+#include "engine/hold.h"
 #include "engine/model.h"
 
 #include <errno.h>
@@ -163,6 +164,7 @@ int element_delete(struct engine *e, struct element *el, bool by_command)
 	r = store_commit(e->store);
 	if (r < 0)
 		return r;
+	hold_forget_element(el);
 	/* Those that were leaving; their rows have gone with the element's. */
 	points_drop_of(e, el);
 	if (el->origin == STORE_ORIGIN_REPLICA) {

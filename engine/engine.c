@@ -9,11 +9,13 @@
  * they never wait for this thread.  Subscribers are called by it.
  *
  * The end: engine_stop() posts a message, behind which every waiting command
- * has been answered, every image is cut off from its source and synced, and
- * every device is closing; the thread then goes on until all are closed.
+ * has been answered; waits until holds have ended; and posts another one, behind
+ * which every image is cut off from its source and synced, and every device is
+ * closing; the thread then goes on until all are closed.
  */
 
 #include "engine/fence_set.h"
+#include "engine/hold.h"
 #include "engine/instant.h"
 #include "engine/model.h"
 
@@ -29,7 +31,7 @@
 
 enum {
 	TICK_MS = 1000,
-	CLOSE_MS = 5000, /* the most a stop waits for devices to close */
+	CLOSE_MS = 5000, /* the most a stop waits for devices */
 };
 
 void engine_lock(struct engine *e)
@@ -282,6 +284,7 @@ static void tick(struct engine *e)
 	index_each(&e->by_id[ENGINE_POOL], show_reserved, NULL);
 	engine_unlock(e);
 	points_tick(e);
+	holds_tick(e);
 	elements_save_changed(e);
 	job_tick(e, t.now_ms);
 	replica_run_calls(e);
@@ -370,6 +373,7 @@ static void *run(void *opaque)
 	index_each(&e->by_id[ENGINE_ELEMENT], open_image, NULL);
 	index_each(&e->by_id[ENGINE_PAIR], resume_restore, NULL);
 	index_each(&e->by_id[ENGINE_ELEMENT], open_element, NULL);
+	holds_start_all(e);
 	index_each(&e->by_id[ENGINE_GROUP], attach_pairs, e);
 	end_detached(e);
 	while (!quit) {
@@ -406,6 +410,7 @@ static void init_locks(struct engine *e)
 	pthread_condattr_destroy(&attr);
 	STAILQ_INIT(&e->queue);
 	TAILQ_INIT(&e->calls);
+	TAILQ_INIT(&e->holds);
 	TAILQ_INIT(&e->instants);
 	TAILQ_INIT(&e->fence_sets);
 }
@@ -582,18 +587,25 @@ static void stop_element(void *thing, void *opaque)
 	}
 	if (keep && el->status.reserved && stop->still_reserved)
 		strbuf_addf(stop->still_reserved, "%s\n", el->obj.name);
-	element_close(el, !keep);
+	/* A reservation for a copy does not outlive it. */
+	element_close(el, !keep || hold_is_shared(el));
 	/* What waits for the device ends. */
 	if (el->volume)
 		volume_kick(el->volume);
 }
 
-static void stop_in_thread(struct engine *e, struct message *m)
+static void end_calls(struct engine *e, struct message *m)
+{
+	(void)m;
+	instant_stop_all(e);
+	holds_stop_all(e);
+	replica_run_calls(e);
+}
+
+static void close_elements(struct engine *e, struct message *m)
 {
 	struct stop_message *stop = (struct stop_message *)m;
 
-	instant_stop_all(e);
-	replica_run_calls(e);
 	index_each(&e->by_id[ENGINE_ELEMENT], stop_element, stop);
 	elements_save_changed(e);
 	if (store_end_run(e->store) < 0)
@@ -601,25 +613,31 @@ static void stop_in_thread(struct engine *e, struct message *m)
 			 "a crash");
 }
 
-static bool all_closed(struct engine *e)
+static bool nothing_held(struct engine *e)
 {
-	return !__atomic_load_n(&e->n_closing, __ATOMIC_ACQUIRE);
+	return !__atomic_load_n(&e->n_holds, __ATOMIC_ACQUIRE);
 }
 
-/* Messages are still taken until the devices have closed, or for CLOSE_MS. */
-static void wait_for_devices(struct engine *e)
+static bool all_closed(struct engine *e)
 {
-	uint64_t until = timefmt_monotonic_ns() + CLOSE_MS * UINT64_C(1000000);
+	return !__atomic_load_n(&e->n_closing, __ATOMIC_ACQUIRE) && nothing_held(e);
+}
+
+/* Messages are taken meanwhile. */
+static void wait_for(struct engine *e, bool (*is_done)(struct engine *e), uint64_t ms)
+{
+	uint64_t until = timefmt_monotonic_ns() + ms * UINT64_C(1000000);
 	const struct timespec moment = { .tv_nsec = 5000000 };
 
-	while (!all_closed(e) && timefmt_monotonic_ns() < until)
+	while (!is_done(e) && timefmt_monotonic_ns() < until)
 		nanosleep(&moment, NULL);
 }
 
 void engine_stop(struct engine *e, struct strbuf *still_reserved)
 {
-	struct stop_message stop = { .m.fn = stop_in_thread,
+	struct stop_message stop = { .m.fn = close_elements,
 				     .still_reserved = still_reserved };
+	struct message end = { .fn = end_calls };
 	struct message *m;
 	bool quit;
 
@@ -629,9 +647,14 @@ void engine_stop(struct engine *e, struct strbuf *still_reserved)
 	e->stopping = true;
 	pthread_mutex_unlock(&e->queue_lock);
 	dataops_stop(&e->dataops);
+	engine_post(e, &end);
+	drain(e);
+	/* A command that quiesces may be running, and its thaw be owed. */
+	wait_for(e, nothing_held,
+		 CLOSE_MS + UINT64_C(2) * e->config->daemon.fence_timeout_ms);
 	engine_post(e, &stop.m);
 	drain(e);
-	wait_for_devices(e);
+	wait_for(e, all_closed, CLOSE_MS);
 	pthread_mutex_lock(&e->queue_lock);
 	e->quit = true;
 	pthread_cond_signal(&e->queue_wakes);
@@ -681,6 +704,7 @@ void engine_free(struct engine *e)
 	 * ends with it. */
 	if (!e || !all_closed(e))
 		return;
+	holds_free_all(e);
 	index_each(&e->points, close_point, NULL);
 	index_each(&e->by_id[ENGINE_ELEMENT], release_element, NULL);
 	workers_free(e->workers);

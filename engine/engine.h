@@ -119,6 +119,8 @@ struct element_info {
 	struct engine_result result;
 };
 
+enum { ENGINE_CONSISTENCY_MAX = 1024 };
+
 struct group_info {
 	uint64_t id;
 	char name[NAME_MAX_LEN + 1];
@@ -139,7 +141,7 @@ struct group_info {
 	bool failed_copy_stops_host_io;
 	int64_t when_established, when_synced, when_synchronized, when_activated,
 		when_deactivated, when_suspended; /* ms since 1970; 0 = NULL */
-	char consistency_method[320]; /* the file `consistency` */
+	char consistency_method[ENGINE_CONSISTENCY_MAX]; /* the file `consistency` */
 	char waiting_for[640];        /* "" = nothing is waited for */
 	int64_t last_progress;        /* ms since 1970; 0 = none yet */
 	char source[64]; /* link target: "../prod" or "../../elements/db0"; "" */

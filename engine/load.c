@@ -10,6 +10,7 @@
  * map is still there is published.
  */
 
+#include "engine/hold.h"
 #include "engine/model.h"
 
 #include <errno.h>
@@ -236,6 +237,8 @@ static int load_rows(struct engine *e)
 	free(pairs.rels);
 	if (!r)
 		r = store_each_job(e->store, load_job, e);
+	if (!r)
+		r = holds_load(e);
 	if (!r)
 		index_each(&e->by_id[ENGINE_GROUP], derive_states, NULL);
 	return r;
@@ -486,6 +489,7 @@ static int drop_all(struct engine *e, void (*find)(void *thing, void *opaque))
 		if (r < 0)
 			return r;
 		object_remove(e, &v.found->obj);
+		hold_forget_element(v.found);
 		element_free(v.found);
 	}
 }

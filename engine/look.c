@@ -2,6 +2,7 @@
 
 /* Looking at objects: copies made under the engine's lock, by any thread. */
 
+#include "engine/hold.h"
 #include "engine/model.h"
 
 #include <errno.h>
@@ -211,7 +212,8 @@ static unsigned consistency_status(const struct relationship *rel, unsigned copy
 		return CIM_CONSISTENCY_STATUS_DISABLED;
 	if (copy_state == CIM_COPY_BROKEN)
 		return CIM_CONSISTENCY_STATUS_ERROR;
-	return CIM_CONSISTENCY_STATUS_COMPLETED;
+	return hold_is_needed(rel) ? CIM_CONSISTENCY_STATUS_IN_PROGRESS :
+				     CIM_CONSISTENCY_STATUS_COMPLETED;
 }
 
 static unsigned consistency_state(const struct relationship *rel, unsigned copy_state)
@@ -219,6 +221,9 @@ static unsigned consistency_state(const struct relationship *rel, unsigned copy_
 	if (!rel->row.when_activated)
 		return CIM_CONSISTENCY_STATE_NOT_APPLICABLE;
 	if (copy_state == CIM_COPY_BROKEN || copy_state == CIM_COPY_ABORTED)
+		return CIM_CONSISTENCY_STATE_INCONSISTENT;
+	/* Whether nobody wrote while it was copied is known at the end. */
+	if (hold_is_needed(rel) && rel->row.consistency == CIM_CONSISTENCY_SEQUENTIAL)
 		return CIM_CONSISTENCY_STATE_INCONSISTENT;
 	return rel->row.consistency_state;
 }

@@ -40,6 +40,7 @@
 #include "engine/workers.h"
 
 struct fence_set;
+struct hold;
 struct instant;
 struct operation_call;
 struct restore;
@@ -185,7 +186,8 @@ struct point_object {
 };
 
 struct relationship {
-	struct store_relationship row; /* spec and pool are owned copies */
+	struct store_relationship row; /* its texts are owned copies, thaw_error
+					* is that below */
 	struct group *group;
 	struct group *source_group;
 	struct element *source_element;
@@ -196,12 +198,14 @@ struct relationship {
 	unsigned waits_for;	       /* that state */
 	bool ended;		       /* relation_end() is at work */
 	struct operation_call *op; /* an operation that takes an instant is under way */
+	struct hold *hold; /* keeps others from writing the members; or NULL */
 	uint64_t rate;		   /* bytes per second, smoothed */
 	uint64_t last_present;
 	int64_t last_rate_ms;
 	int64_t last_progress_ms;
 	char waiting_for[640];
-	char consistency_method[320];
+	char consistency_method[ENGINE_CONSISTENCY_MAX];
+	char thaw_error[320];
 };
 
 struct job {
@@ -260,6 +264,8 @@ struct engine {
 	bool stopping;			  /* no command that would wait; queue_lock */
 	unsigned n_closing;		  /* devices being closed; the engine's thread */
 	TAILQ_HEAD(, replica_call) calls; /* specs under way; the engine's thread */
+	TAILQ_HEAD(, hold) holds;
+	unsigned n_holds; /* atomic: those that a stop waits for */
 	TAILQ_HEAD(, instant) instants;	  /* those with a closed fence; the same */
 	TAILQ_HEAD(, fence_set) fence_sets;
 	struct index points; /* by id; lock */
@@ -449,6 +455,11 @@ void relation_describe_consistency(struct relationship *rel);
 void relation_set_instant(struct draft *d, int64_t now_ms);
 
 void relation_break(struct engine *e, struct pair *p, int error, const char *reason);
+/* For a reason that is no single member's. */
+void relation_break_all(struct engine *e, struct relationship *rel, int error,
+			const char *reason);
+/* What hold_may_complete() has put off. */
+void relation_complete(struct engine *e, struct pair *p);
 /* Ends a relationship; with images they go too.  0 or -errno (nothing ended). */
 int relation_end(struct engine *e, struct relationship *rel, bool delete_images,
 		 unsigned job_state);

@@ -2,6 +2,7 @@
 
 /* ModifyReplicaSynchronization: what is written to a group's `control`. */
 
+#include "engine/hold.h"
 #include "engine/model.h"
 
 #include <errno.h>
@@ -148,10 +149,20 @@ static bool lacks_source(struct relationship *rel, const char *name, struct outc
 static void take_instant(struct engine *e, struct relationship *rel, const char *name,
 			 struct outcome *o)
 {
+	const struct hold *same =
+		hold_find_same(e, rel->row.shared_method, rel->row.quiesce_command,
+			       rel->row.thaw_command);
 	int r;
 
 	if (lacks_source(rel, name, o))
 		return;
+	if (same && same != rel->hold) {
+		outcome_fail(o, CIM_RETURN_IN_USE, 0,
+			     "%s: its commands quiesce for \"%s\" now, whose thaw would "
+			     "end this too; wait for the end of that copy",
+			     name, hold_owner(same));
+		return;
+	}
 	r = operation_take_instant(e, rel, name);
 	if (r < 0)
 		command_store_failed(o, r);

@@ -4,6 +4,8 @@
  * Operations that take a new instant for a relationship: Activate, ResyncReplica.
  *
  *   begun    the job is durable and running, rel->op set; the write is answered
+ *   hold     with a shared_method, others are kept from writing (hold.h), unless they
+ *            still are, for the instant before
  *   instant  instant.h: rows, files, fence
  *   commit   within the fence: one transaction gives the pairs their new points and
  *            the maps their new generation; then the images let go of their old
@@ -15,6 +17,7 @@
  * A failure leaves everything as it was, and stands in the job.
  */
 
+#include "engine/hold.h"
 #include "engine/instant.h"
 
 #include <errno.h>
@@ -30,6 +33,7 @@ struct operation_call {
 	struct message m;
 	struct relationship *rel;
 	struct instant instant;
+	char sentence[512]; /* why there is no hold; "" = another reason */
 	struct instant_member members[];
 };
 
@@ -54,10 +58,12 @@ static void fail(struct operation_call *call, int error)
 {
 	struct relationship *rel = call->rel;
 	struct engine *e = call->instant.engine;
-	char text[256];
+	char text[512];
 	struct draft d;
 
-	if (error == -ETIMEDOUT)
+	if (*call->sentence)
+		snprintf(text, sizeof(text), "%s", call->sentence);
+	else if (error == -ETIMEDOUT)
 		snprintf(text, sizeof(text),
 			 "the fence over the members did not close within fence_timeout "
 			 "(%u ms): writes under way did not end; try again",
@@ -67,6 +73,7 @@ static void fail(struct operation_call *call, int error)
 			 call->instant.what ? call->instant.what : "instant",
 			 strerror(-error));
 	call_free(call);
+	hold_after_change(rel);
 	if (engine_is_stopping(e) || draft_begin(&d, rel) < 0)
 		return;
 	d.job_state = CIM_JOB_EXCEPTION;
@@ -190,18 +197,15 @@ static void done(struct instant *in, int error)
 	for (size_t i = 0; i < rel->n_pairs; i++)
 		if (pair_reads_point(rel->pairs[i]))
 			pair_start(rel->pairs[i]);
+	hold_after_change(rel);
 }
 
 /* The rows of the points; then on to the instant. */
-static void begin(struct engine *e, struct message *m)
+static void begin_instant(struct operation_call *call)
 {
-	struct operation_call *call = (struct operation_call *)m;
+	struct engine *e = call->instant.engine;
 	int r, r1;
 
-	if (engine_is_stopping(e)) {
-		fail(call, -ENOTCONN);
-		return;
-	}
 	store_begin(e->store);
 	r1 = instant_add_rows(&call->instant);
 	r = store_commit(e->store);
@@ -213,6 +217,56 @@ static void begin(struct engine *e, struct message *m)
 		return;
 	}
 	instant_run(&call->instant);
+}
+
+static void held(struct hold *hold, int error, const char *sentence)
+{
+	struct operation_call *call = hold->opaque;
+
+	if (!error) {
+		begin_instant(call);
+		return;
+	}
+	snprintf(call->sentence, sizeof(call->sentence), "%s", sentence);
+	fail(call, error);
+}
+
+static int begin_hold(struct engine *e, struct operation_call *call)
+{
+	struct relationship *rel = call->rel;
+	CLEANUP_FREE struct element **sources = calloc(rel->n_pairs, sizeof(*sources));
+	struct hold_params params = {
+		.engine = e,
+		.method = rel->row.shared_method,
+		.quiesce_command = rel->row.quiesce_command,
+		.thaw_command = rel->row.thaw_command,
+		.source_group = rel->source_group,
+		.sources = sources,
+		.n = rel->n_pairs,
+		.rel = rel,
+	};
+	struct hold *hold;
+
+	if (!sources)
+		return -ENOMEM;
+	for (size_t i = 0; i < rel->n_pairs; i++)
+		sources[i] = rel->pairs[i]->source;
+	return hold_begin(&params, held, call, &hold);
+}
+
+static void begin(struct engine *e, struct message *m)
+{
+	struct operation_call *call = (struct operation_call *)m;
+	int r = 0;
+
+	if (engine_is_stopping(e))
+		r = -ENOTCONN;
+	else if (!call->rel->row.shared_method || call->rel->hold)
+		begin_instant(call);
+	else
+		r = begin_hold(e, call);
+	if (r < 0)
+		fail(call, r);
 }
 
 static void set_member(struct instant_member *m, const struct pair *p)

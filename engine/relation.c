@@ -20,6 +20,7 @@
  * draft.c has the table of who may go where.
  */
 
+#include "engine/hold.h"
 #include "engine/model.h"
 
 #include <errno.h>
@@ -53,7 +54,14 @@ struct relationship *relation_new(const struct store_relationship *row)
 	rel->row = *row;
 	rel->row.spec = strdup(row->spec ? row->spec : "");
 	rel->row.pool = strdup(row->pool ? row->pool : "");
-	if (!rel->row.spec || !rel->row.pool) {
+	rel->row.quiesce_command =
+		strdup(row->quiesce_command ? row->quiesce_command : "");
+	rel->row.thaw_command = strdup(row->thaw_command ? row->thaw_command : "");
+	snprintf(rel->thaw_error, sizeof(rel->thaw_error), "%s",
+		 row->thaw_error ? row->thaw_error : "");
+	rel->row.thaw_error = rel->thaw_error;
+	if (!rel->row.spec || !rel->row.pool || !rel->row.quiesce_command ||
+	    !rel->row.thaw_command) {
 		relation_free(rel);
 		return NULL;
 	}
@@ -69,6 +77,8 @@ void relation_free(struct relationship *rel)
 	free(rel->pairs);
 	free((char *)rel->row.spec);
 	free((char *)rel->row.pool);
+	free((char *)rel->row.quiesce_command);
+	free((char *)rel->row.thaw_command);
 	free(rel);
 }
 
@@ -76,6 +86,12 @@ void relation_describe_consistency(struct relationship *rel)
 {
 	CLEANUP_STRBUF struct strbuf b = STRBUF_INIT;
 
+	if (rel->row.shared_method) {
+		hold_describe(rel, &b);
+		snprintf(rel->consistency_method, sizeof(rel->consistency_method), "%s",
+			 b.s);
+		return;
+	}
 	if (rel->row.consistency_state == CIM_CONSISTENCY_STATE_INCONSISTENT)
 		strbuf_adds(&b, "none: a member is shared; what others write to it while "
 				"it is copied is in the copy or not");
@@ -249,7 +265,7 @@ static void pair_completed(struct engine *e, struct pair *p)
 	bool last = others_are_complete(p);
 	int r;
 
-	if (!pair_reads_point(p))
+	if (!pair_reads_point(p) || !hold_may_complete(e, p))
 		return;
 	drop_source(p);
 	engine_lock(e);
@@ -265,6 +281,11 @@ static void pair_completed(struct engine *e, struct pair *p)
 	pair_show_written(e, p);
 	if (last && rel->row.detaching)
 		relation_end(e, rel, false, 0);
+}
+
+void relation_complete(struct engine *e, struct pair *p)
+{
+	pair_completed(e, p);
 }
 
 static void set_written(struct pair *p, struct image *image)
@@ -505,16 +526,18 @@ void pair_detach(struct pair *p)
 
 /* ---- what fails ------------------------------------------------------------------ */
 
-static int record_broken(struct engine *e, struct pair *p, int error, const char *reason)
+/* p: the member whose fault it is, or NULL. */
+static int record_broken(struct engine *e, struct relationship *rel, const struct pair *p,
+			 int error, const char *reason)
 {
-	struct relationship *rel = p->rel;
-	char others[128];
+	char others[128] = "";
 	struct draft d;
 	int r = draft_begin(&d, rel);
 
 	if (r < 0)
 		return r;
-	snprintf(others, sizeof(others), "member %s broke", p->source->obj.name);
+	if (p)
+		snprintf(others, sizeof(others), "member %s broke", p->source->obj.name);
 	for (size_t i = 0; i < rel->n_pairs; i++) {
 		if (d.pairs[i].copy_state == CIM_COPY_BROKEN)
 			continue;
@@ -524,7 +547,7 @@ static int record_broken(struct engine *e, struct pair *p, int error, const char
 		/* A restore goes on, and reads it. */
 		if (!d.pairs[i].restore_sequence)
 			d.pairs[i].point = NULL;
-		d.pairs[i].error = rel->pairs[i] == p ? reason : others;
+		d.pairs[i].error = !p || rel->pairs[i] == p ? reason : others;
 	}
 	d.row.when_synced = 0;
 	d.row.detaching = false;
@@ -536,26 +559,38 @@ static int record_broken(struct engine *e, struct pair *p, int error, const char
 	return draft_commit(e, &d);
 }
 
-void relation_break(struct engine *e, struct pair *p, int error, const char *reason)
+static void break_relation(struct engine *e, struct relationship *rel,
+			   const struct pair *p, int error, const char *reason)
 {
-	struct relationship *rel = p->rel;
 	int r;
 
-	if (p->copy_state == CIM_COPY_BROKEN || p->copy_state == CIM_COPY_ABORTED)
-		return;
-	log_error("%s: pair %u (%s) broke: %s", rel->row.name, p->n, p->source->obj.name,
-		  reason);
 	for (size_t i = 0; i < rel->n_pairs; i++)
 		pair_detach(rel->pairs[i]);
-	r = record_broken(e, p, error, reason);
+	r = record_broken(e, rel, p, error, reason);
 	if (r == -ENOSPC) {
 		/* This must be written (invariant I5). */
 		store_use_reserve(e->store);
-		r = record_broken(e, p, error, reason);
+		r = record_broken(e, rel, p, error, reason);
 	}
 	if (r < 0)
 		log_error("%s: cannot record that it broke: %s", rel->row.name,
 			  strerror(-r));
+}
+
+void relation_break(struct engine *e, struct pair *p, int error, const char *reason)
+{
+	if (p->copy_state == CIM_COPY_BROKEN || p->copy_state == CIM_COPY_ABORTED)
+		return;
+	log_error("%s: pair %u (%s) broke: %s", p->rel->row.name, p->n,
+		  p->source->obj.name, reason);
+	break_relation(e, p->rel, p, error, reason);
+}
+
+void relation_break_all(struct engine *e, struct relationship *rel, int error,
+			const char *reason)
+{
+	log_error("%s broke: %s", rel->row.name, reason);
+	break_relation(e, rel, NULL, error, reason);
 }
 
 void relation_element_changed(struct engine *e, struct element *el)
@@ -702,6 +737,7 @@ int relation_end(struct engine *e, struct relationship *rel, bool delete_images,
 	for (size_t i = 0; i < n && delete_images; i++)
 		element_drop_image(e, images[i], false);
 	free(images);
+	hold_forget_relation(rel);
 	relation_free(rel);
 	if (source_group && source_group != g)
 		group_apply_lifetime(e, source_group, true);

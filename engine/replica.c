@@ -5,6 +5,7 @@
  *
  *   CHECK      the text, the objects it names                (at once)
  *   LOGIN      every source has to be ready; waits LOGIN_MS  (parked)
+ *   HOLD       with a shared_method, others are kept from writing (hold.h) (parked)
  *   INSTANT    ids are drawn, files made, the fence closed; one transaction:
  *              relationship, pairs, job, members (instant.h)  (parked)
  *   STATE      the write waits for WaitForCopyState           (parked)
@@ -18,6 +19,7 @@
  * n_source: nothing that it was checked against can change.
  */
 
+#include "engine/hold.h"
 #include "engine/replica.h"
 
 #include <errno.h>
@@ -50,6 +52,8 @@ static void call_free(struct replica_call *call)
 	free(call->sources);
 	free(call->target_ids);
 	free(call->members);
+	free(call->quiesce_command);
+	free(call->thaw_command);
 	free(call);
 }
 
@@ -69,6 +73,8 @@ static void give_up(struct replica_call *call)
 {
 	if (call->listed)
 		TAILQ_REMOVE(&call->engine->calls, call, link);
+	if (call->hold)
+		hold_end(call->hold);
 	hold_sources(call, -1);
 	call->group->call = NULL;
 	if (call->cmd)
@@ -229,6 +235,47 @@ static void start_instant(struct replica_call *call)
 	instant_run(&call->instant);
 }
 
+/* ---- HOLD ------------------------------------------------------------------------- */
+
+static void held(struct hold *hold, int error, const char *sentence)
+{
+	struct replica_call *call = hold->opaque;
+
+	if (!error) {
+		start_instant(call);
+		return;
+	}
+	call->hold = NULL;
+	outcome_fail(&call->outcome, CIM_RETURN_FAILED, error == -ENOTCONN ? ENOTCONN : 0,
+		     "%s%s", sentence, error == -ENOTCONN ? "" : "; nothing was made");
+	give_up(call);
+}
+
+static void start_hold(struct replica_call *call)
+{
+	const struct hold_params params = {
+		.engine = call->engine,
+		.method = call->shared_method,
+		.quiesce_command = call->quiesce_command,
+		.thaw_command = call->thaw_command,
+		.source_group = call->source_group,
+		.sources = call->sources,
+		.n = call->n,
+	};
+	int r;
+
+	if (!call->shared_method || replica_idle_state(call)) {
+		start_instant(call);
+		return;
+	}
+	call->phase = REPLICA_HOLD;
+	r = hold_begin(&params, held, call, &call->hold);
+	if (r < 0) {
+		outcome_fail(&call->outcome, CIM_RETURN_FAILED, -r, "out of memory");
+		give_up(call);
+	}
+}
+
 /* ---- LOGIN ----------------------------------------------------------------------- */
 
 /* A source that is not ready; NULL if all are.  With news on their way, that are
@@ -261,7 +308,7 @@ static bool try_login(struct replica_call *call)
 		if (call->listed)
 			TAILQ_REMOVE(&call->engine->calls, call, link);
 		call->listed = false;
-		start_instant(call);
+		start_hold(call);
 		return true;
 	}
 	refused = *el->error || el->status.state == BD_REFUSED ||
@@ -421,40 +468,6 @@ static int check_names(struct replica_call *call)
 	return 0;
 }
 
-/* Decides Consistency, and what can be said of it. */
-static int decide_consistency(struct replica_call *call)
-{
-	const struct element *shared = NULL;
-
-	for (size_t i = 0; i < call->n && !shared; i++)
-		if (!call->sources[i]->exclusive &&
-		    call->sources[i]->origin != STORE_ORIGIN_REPLICA)
-			shared = call->sources[i];
-	if (shared && call->spec.sync_type == CIM_SYNC_SNAPSHOT)
-		return outcome_fail(
-			&call->outcome, CIM_RETURN_NOT_SUPPORTED, 0,
-			"SyncType: there is no Snapshot of member \"%s\", as it "
-			"is shared: what others write to it cannot be kept; make "
-			"it exclusive and write it through LunFS, or make a Clone",
-			shared->obj.name);
-	if (shared && call->spec.consistency == CIM_CONSISTENCY_SEQUENTIAL)
-		return outcome_fail(
-			&call->outcome, CIM_RETURN_NOT_SUPPORTED, 0,
-			"Consistency: Sequential Consistency is not to be had "
-			"with shared_method = none, as member \"%s\" is "
-			"shared: others may write it while it is copied; make "
-			"it exclusive, or leave Consistency out",
-			shared->obj.name);
-	call->consistency = call->spec.consistency ? call->spec.consistency :
-			    shared		   ? CIM_CONSISTENCY_NONE :
-						     CIM_CONSISTENCY_SEQUENTIAL;
-	call->consistency_state = shared ? CIM_CONSISTENCY_STATE_INCONSISTENT :
-				  call->consistency == CIM_CONSISTENCY_SEQUENTIAL ?
-					   CIM_CONSISTENCY_STATE_CONSISTENT :
-					   CIM_CONSISTENCY_STATE_NOT_APPLICABLE;
-	return 0;
-}
-
 static int check_group(struct replica_call *call)
 {
 	struct group *g = call->group;
@@ -497,7 +510,7 @@ static int check(struct replica_call *call, const char *text, size_t len)
 	if (!r)
 		r = check_sources(call);
 	if (!r)
-		r = decide_consistency(call);
+		r = replica_decide_consistency(call);
 	return r;
 }
 

@@ -9,7 +9,7 @@
 #include "engine/instant.h"
 #include "engine/model.h"
 
-enum replica_phase { REPLICA_LOGIN, REPLICA_INSTANT };
+enum replica_phase { REPLICA_LOGIN, REPLICA_HOLD, REPLICA_INSTANT };
 
 struct replica_call {
 	struct engine *engine;
@@ -25,6 +25,9 @@ struct replica_call {
 	struct pool_object *pool;
 	const struct group *same_name;
 	unsigned consistency, consistency_state;
+	unsigned shared_method; /* enum config_shared_method, of what needs one */
+	char *quiesce_command, *thaw_command;
+	struct hold *hold;
 	int64_t now_ms;
 	uint64_t deadline_ns;
 	bool listed;
@@ -34,6 +37,10 @@ struct replica_call {
 	struct instant_member *members; /* of the instant: one for each source */
 	struct replica_made *made; /* what the transaction has made, not visible yet */
 };
+
+/* replica_consistency.c: finds the [setting], decides Consistency and how it comes
+ * about. */
+int replica_decide_consistency(struct replica_call *call);
 
 /* A state that is established without an instant; 0 = the copy starts. */
 unsigned replica_idle_state(const struct replica_call *call);

@@ -3,6 +3,7 @@
 /* CreateGroupReplica, the second half: the relationship is made, and the write
  * waits for its CopyState. */
 
+#include "engine/hold.h"
 #include "engine/replica.h"
 
 #include <errno.h>
@@ -71,6 +72,11 @@ static void relationship_row(const struct replica_call *call, const char *spec,
 		.when_activated = instant ? call->now_ms : 0,
 		.when_synced = instant && consistent ? call->now_ms : 0,
 		.when_synchronized = instant && is_snapshot(call) ? call->now_ms : 0,
+		.shared_method = call->shared_method,
+		.quiesce_command = call->quiesce_command,
+		.thaw_command = call->thaw_command,
+		.when_held = call->hold ? call->hold->taken_ms : 0,
+		.thaw_error = "",
 	};
 	memcpy(row->name, call->spec.relationship_name, sizeof(row->name));
 }
@@ -159,6 +165,8 @@ static int write_all(struct replica_call *call, struct replica_made *m)
 	if (r >= 0)
 		r = store_members_set(store, call->group->obj.id, call->target_ids,
 				      call->n);
+	if (call->hold)
+		hold_store_relationship(call->hold, row.id);
 	return r;
 }
 
@@ -212,6 +220,8 @@ static void link_locked(struct replica_call *call, struct replica_made *m)
 	group_set_members(g, m->targets, call->n);
 	g->rel = rel;
 	g->call = NULL;
+	if (call->hold)
+		hold_link(call->hold, rel);
 	g->entered[CIM_COPY_INITIALIZED] = ++e->sequence;
 	relation_describe_consistency(rel);
 }
@@ -282,6 +292,7 @@ void replica_start(struct replica_call *call)
 			pair_start(rel->pairs[i]);
 	free(m->targets);
 	free(m);
+	hold_after_change(rel);
 	if (cmd && replica_idle_state(call)) {
 		outcome_ok(&cmd->outcome);
 		command_answer(e, cmd);

@@ -80,6 +80,25 @@ struct store_relationship {
 	bool detaching;
 	int64_t when_established, when_synced, when_synchronized, when_activated,
 		when_deactivated, when_suspended;
+	/* How others are kept from writing its shared members while they are copied
+	 * (hold.h): enum config_shared_method, as the spec was accepted with. */
+	unsigned shared_method;
+	const char *quiesce_command, *thaw_command;
+	int64_t when_held, when_thawed; /* of the newest instant */
+	const char *thaw_error;         /* "" = none */
+};
+
+/* What is owed to a source's other users while its row is there: the thaw command,
+ * or the release of reservations. */
+struct store_hold {
+	uint64_t id;
+	uint64_t relationship_id; /* 0 = none yet, or none any more */
+	unsigned method;          /* enum config_shared_method */
+	const char *source_group; /* its name; "" = a single element */
+	const char *members;      /* names, with blanks between */
+	const char *elements;     /* ids of those that are reserved, the same */
+	const char *thaw_command;
+	int64_t began;
 };
 
 /* One source and one target of it (CIM_StorageSynchronized). */
@@ -185,6 +204,9 @@ int store_pair_update(struct store *s, const struct store_pair *row);
 int64_t store_point_insert(struct store *s, const struct store_point *row);
 int store_point_update(struct store *s, const struct store_point *row);
 int store_point_delete(struct store *s, uint64_t id);
+int64_t store_hold_insert(struct store *s, const struct store_hold *row);
+int store_hold_update(struct store *s, const struct store_hold *row);
+int store_hold_delete(struct store *s, uint64_t id);
 int64_t store_job_insert(struct store *s, const struct store_job *row);
 int store_job_update(struct store *s, const struct store_job *row);
 int store_job_delete(struct store *s, uint64_t id);
@@ -212,6 +234,8 @@ int store_each_pair(struct store *s,
 int store_each_point(struct store *s,
 		     int (*fn)(void *opaque, const struct store_point *row),
 		     void *opaque);
+int store_each_hold(struct store *s,
+		    int (*fn)(void *opaque, const struct store_hold *row), void *opaque);
 int store_each_job(struct store *s, int (*fn)(void *opaque, const struct store_job *row),
 		   void *opaque);
 

@@ -106,6 +106,12 @@ static const struct column relationship_columns[] = {
 	COLUMN(store_relationship, when_activated),
 	COLUMN(store_relationship, when_deactivated),
 	COLUMN(store_relationship, when_suspended),
+	COLUMN(store_relationship, shared_method),
+	COLUMN(store_relationship, quiesce_command),
+	COLUMN(store_relationship, thaw_command),
+	COLUMN(store_relationship, when_held),
+	COLUMN(store_relationship, when_thawed),
+	COLUMN(store_relationship, thaw_error),
 };
 
 static const struct column pair_columns[] = {
@@ -151,6 +157,17 @@ static const struct column point_columns[] = {
 	COLUMN(store_point, created),
 };
 
+static const struct column hold_columns[] = {
+	REF(store_hold, id),
+	REF(store_hold, relationship_id),
+	COLUMN(store_hold, method),
+	COLUMN(store_hold, source_group),
+	COLUMN(store_hold, members),
+	COLUMN(store_hold, elements),
+	COLUMN(store_hold, thaw_command),
+	COLUMN(store_hold, began),
+};
+
 #define TABLE(sql_name, order, columns)                                          \
 	{ sql_name, order, columns, sizeof(columns) / sizeof((columns)[0]) }
 
@@ -161,6 +178,7 @@ static const struct table tables[STORE_N_TABLES] = {
 	[STORE_TABLE_PAIR] = TABLE("pair", "relationship_id, n", pair_columns),
 	[STORE_TABLE_JOB] = TABLE("job", "id", job_columns),
 	[STORE_TABLE_POINT] = TABLE("point", "id", point_columns),
+	[STORE_TABLE_HOLD] = TABLE("hold", "id", hold_columns),
 };
 /* clang-format on */
 
@@ -171,6 +189,7 @@ union any_row {
 	struct store_pair pair;
 	struct store_job job;
 	struct store_point point;
+	struct store_hold hold;
 };
 
 /* SQL. */
@@ -443,6 +462,21 @@ int store_point_delete(struct store *s, uint64_t id)
 	return row_delete(s, STORE_TABLE_POINT, id);
 }
 
+int64_t store_hold_insert(struct store *s, const struct store_hold *row)
+{
+	return row_insert(s, STORE_TABLE_HOLD, row);
+}
+
+int store_hold_update(struct store *s, const struct store_hold *row)
+{
+	return row_update(s, STORE_TABLE_HOLD, row);
+}
+
+int store_hold_delete(struct store *s, uint64_t id)
+{
+	return row_delete(s, STORE_TABLE_HOLD, id);
+}
+
 int64_t store_job_insert(struct store *s, const struct store_job *row)
 {
 	return row_insert(s, STORE_TABLE_JOB, row);
@@ -597,6 +631,7 @@ DEFINE_EACH(group, STORE_TABLE_GROUP)
 DEFINE_EACH(relationship, STORE_TABLE_RELATIONSHIP)
 DEFINE_EACH(pair, STORE_TABLE_PAIR)
 DEFINE_EACH(point, STORE_TABLE_POINT)
+DEFINE_EACH(hold, STORE_TABLE_HOLD)
 DEFINE_EACH(job, STORE_TABLE_JOB)
 
 int store_each_member(struct store *s,

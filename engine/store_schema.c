@@ -152,6 +152,24 @@ static const char *const migrations[] = {
 	"CREATE INDEX pair_point ON pair (point_id);",
 
 	"ALTER TABLE pair ADD COLUMN restore_sequence INTEGER NOT NULL DEFAULT 0;",
+	"ALTER TABLE relationship ADD COLUMN shared_method INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE relationship ADD COLUMN quiesce_command TEXT NOT NULL DEFAULT '';"
+	"ALTER TABLE relationship ADD COLUMN thaw_command TEXT NOT NULL DEFAULT '';"
+	"ALTER TABLE relationship ADD COLUMN when_held INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE relationship ADD COLUMN when_thawed INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE relationship ADD COLUMN thaw_error TEXT NOT NULL DEFAULT '';"
+	"CREATE TABLE hold ("
+	"	id INTEGER PRIMARY KEY AUTOINCREMENT,"
+	"	relationship_id INTEGER REFERENCES relationship ON DELETE SET NULL"
+	"		DEFERRABLE INITIALLY DEFERRED,"
+	"	method INTEGER NOT NULL,"
+	"	source_group TEXT NOT NULL,"
+	"	members TEXT NOT NULL,"
+	"	elements TEXT NOT NULL,"
+	"	thaw_command TEXT NOT NULL,"
+	"	began INTEGER NOT NULL"
+	");"
+	"CREATE INDEX hold_relationship ON hold (relationship_id);",
 };
 
 enum { N_MIGRATIONS = sizeof(migrations) / sizeof(migrations[0]) };

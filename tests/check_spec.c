@@ -93,6 +93,11 @@ START_TEST(fields_hold_what_was_written)
 	ck_assert_ptr_null(spec.setting_properties);
 	ck_assert_ptr_null(spec.target_setting_goal);
 	spec_done(&spec);
+	ck_assert_int_eq(parse("SyncType=Clone SourceElement=e ReplicationSettingData=s\n",
+			       &spec, &outcome),
+			 0);
+	ck_assert_str_eq(spec.setting, "s");
+	spec_done(&spec);
 }
 END_TEST
 
@@ -350,8 +355,6 @@ START_TEST(what_is_valid_but_later_is_not_supported)
 		{ "TargetAccessPoint=a" G, 1, EOPNOTSUPP, "TargetAccessPoint=a" },
 		{ "TargetGroup=t" G, 1, EOPNOTSUPP, "TargetGroup=t" },
 		{ "TargetElementCount=2" E, 1, EOPNOTSUPP, "TargetElementCount: 2" },
-		{ "ReplicationSettingData=s" G, 1, EOPNOTSUPP,
-		  "ReplicationSettingData=s" },
 		{ "TargetSettingGoal=s" G, 1, EOPNOTSUPP, "TargetSettingGoal=s" },
 		{ INI "[ReplicationSettingData]\nPairing=2\n[Run]\n", 1, EOPNOTSUPP,
 		  "[ReplicationSettingData]: the section is not supported" },

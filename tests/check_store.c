@@ -124,6 +124,12 @@ static struct store_relationship relationship_of(const char *name, uint64_t grou
 		.when_activated = 14,
 		.when_deactivated = 15,
 		.when_suspended = 16,
+		.shared_method = 1,
+		.quiesce_command = "quiesce 'it'",
+		.thaw_command = "thaw it",
+		.when_held = 17,
+		.when_thawed = 18,
+		.thaw_error = "exit code 1",
 	};
 
 	snprintf(row.name, sizeof(row.name), "%s", name);
@@ -242,6 +248,28 @@ static int see_relationship(void *opaque, const struct store_relationship *row)
 	EQ(when_activated);
 	EQ(when_deactivated);
 	EQ(when_suspended);
+	EQ(shared_method);
+	EQ_TEXT(quiesce_command);
+	EQ_TEXT(thaw_command);
+	EQ(when_held);
+	EQ(when_thawed);
+	EQ_TEXT(thaw_error);
+	return 0;
+}
+
+static int see_hold(void *opaque, const struct store_hold *row)
+{
+	const struct store_hold *want = opaque;
+
+	n_seen++;
+	EQ(id);
+	EQ(relationship_id);
+	EQ(method);
+	EQ_TEXT(source_group);
+	EQ_TEXT(members);
+	EQ_TEXT(elements);
+	EQ_TEXT(thaw_command);
+	EQ(began);
 	return 0;
 }
 
@@ -473,6 +501,46 @@ START_TEST(a_relationship_its_pair_and_its_job_come_back_as_they_were)
 	ck_assert_int_eq(store_each_pair(s, see_pair, &pair), 0);
 	ck_assert_int_eq(store_each_job(s, see_job, &job), 0);
 	ck_assert_uint_eq(n_seen, 6);
+	store_close(s);
+}
+END_TEST
+
+START_TEST(what_is_owed_outlives_its_relationship)
+{
+	struct store *s = open_store();
+	struct family f;
+	struct store_hold hold = {
+		.method = 2,
+		.source_group = "prod",
+		.members = "db0 log0",
+		.elements = "3 4",
+		.thaw_command = "thaw it",
+		.began = 9,
+	};
+
+	n_seen = 0;
+	store_begin(s);
+	f = add_family(s, "nightly");
+	hold.relationship_id = (uint64_t)f.relationship;
+	hold.id = (uint64_t)store_hold_insert(s, &hold);
+	ck_assert_int_eq(store_commit(s), 0);
+	s = reopen(s);
+	ck_assert_int_eq(store_each_hold(s, see_hold, &hold), 0);
+	hold.relationship_id = 0;
+	hold.members = "";
+	store_begin(s);
+	store_relationship_delete(s, (uint64_t)f.relationship);
+	ck_assert_int_eq(store_commit(s), 0);
+	store_begin(s);
+	store_hold_update(s, &hold);
+	ck_assert_int_eq(store_commit(s), 0);
+	ck_assert_int_eq(store_each_hold(s, see_hold, &hold), 0);
+	ck_assert_uint_eq(n_seen, 2);
+	store_begin(s);
+	store_hold_delete(s, hold.id);
+	ck_assert_int_eq(store_commit(s), 0);
+	ck_assert_int_eq(store_each_hold(s, see_hold, &hold), 0);
+	ck_assert_uint_eq(n_seen, 2);
 	store_close(s);
 }
 END_TEST
@@ -1012,6 +1080,7 @@ int main(void)
 	tcase_add_test(tc, a_null_text_is_an_empty_one);
 	tcase_add_test(tc, a_group_comes_back_as_it_was);
 	tcase_add_test(tc, a_relationship_its_pair_and_its_job_come_back_as_they_were);
+	tcase_add_test(tc, what_is_owed_outlives_its_relationship);
 	tcase_add_test(tc, members_keep_their_order_and_are_replaced);
 	tcase_add_test(tc, pairs_come_in_order_of_relationship_and_number);
 	tcase_add_test(tc, a_rollback_leaves_nothing);

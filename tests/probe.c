@@ -4,6 +4,7 @@
  * other in one session, and prints what came back.  Nothing is tried again.
  *
  *	read:LBA:BLOCKS		write:LBA:BLOCKS:BYTE	sync	tur
+ *	prout:ACTION:TYPE:KEY:ACTION-KEY	PERSISTENT RESERVE OUT, the keys in hex
  *	status=0 bytes=4096 underflow=0 first=a5 hash=...	(of a read)
  *	status=2 key=6 asc=2900					(with sense)
  *	lost: ...		the session ended
@@ -102,8 +103,31 @@ static void print_answer(const struct answer *a, bool is_read)
 	fflush(stdout);
 }
 
+/* SPC-4 6.16, of the whole logical unit. */
+static struct scsi_task *reserve_out(struct iscsi_context *iscsi, int lun, unsigned int action,
+				     unsigned int type, uint64_t key, uint64_t action_key,
+				     struct answer *a)
+{
+	static uint8_t param[24];
+	unsigned char cdb[10] = { 0x5f, (unsigned char)action, (unsigned char)type };
+	struct iscsi_data data = { .size = sizeof(param), .data = param };
+	struct scsi_task *task;
+
+	cdb[8] = sizeof(param);
+	for (int i = 0; i < 8; i++) {
+		param[i] = (uint8_t)(key >> (56 - 8 * i));
+		param[8 + i] = (uint8_t)(action_key >> (56 - 8 * i));
+	}
+	task = scsi_create_task(sizeof(cdb), cdb, SCSI_XFER_WRITE, sizeof(param));
+	if (task && iscsi_scsi_command_async(iscsi, lun, task, on_answer, &data, a) < 0)
+		return NULL;
+	return task;
+}
+
 static void run(struct iscsi_context *iscsi, int lun, const char *command)
 {
+	unsigned int action = 0, type = 0;
+	unsigned long long key = 0, action_key = 0;
 	unsigned int lba = 0, blocks = 0, byte = 0;
 	struct answer a = { 0 };
 	uint8_t *data = NULL;
@@ -120,6 +144,9 @@ static void run(struct iscsi_context *iscsi, int lun, const char *command)
 		memset(data, (int)byte, blocks * BLOCK);
 		a.task = iscsi_write16_task(iscsi, lun, lba, data, blocks * BLOCK, BLOCK, 0, 0, 0,
 					    0, 0, on_answer, &a);
+	} else if (sscanf(command, "prout:%u:%u:%llx:%llx", &action, &type, &key,
+			  &action_key) == 4) {
+		a.task = reserve_out(iscsi, lun, action, type, key, action_key, &a);
 	} else if (!strcmp(command, "sync")) {
 		a.task = iscsi_synchronizecache10_task(iscsi, lun, 0, 0, 0, 0, on_answer, &a);
 	} else if (!strcmp(command, "tur")) {

@@ -27,6 +27,29 @@ write_conf <<-END
 
 	[element nofile]
 	url = file://$T/nofile
+
+	[setting quiesced]
+	shared_method = quiesce
+	quiesce_command = touch $T/quiesced
+	thaw_command = touch $T/thawed
+
+	[setting reserved]
+	shared_method = reserve
+
+	[setting scanned]
+	shared_method = double-scan
+
+	[setting paired]
+	shared_method = reserve
+	Pairing = Exact order
+
+	[setting slow]
+	shared_method = reserve
+	max_bytes_per_second = 1M
+
+	[setting unasked]
+	shared_method = reserve
+	thaw_command = touch $T/thawed
 END
 start_lunfs
 cd "$MNT"
@@ -193,10 +216,17 @@ table new <<'END'
 1|ENOTSUP|TargetGroup|SourceGroup=prod SyncType=Clone TargetGroup=empty
 1|ENOTSUP|SourceAccessPoint|SourceElement=f0 SyncType=Clone SourceAccessPoint=ap
 1|ENOTSUP|TargetAccessPoint|SourceElement=f0 SyncType=Clone TargetAccessPoint=ap
-1|ENOTSUP|ReplicationSettingData|SourceGroup=prod SyncType=Clone ReplicationSettingData=fast
+5|ENOENT|no \[setting fast\].*paired.*reserved|SourceGroup=prod SyncType=Clone ReplicationSettingData=fast
+1|ENOTSUP|ReplicationSettingData=scanned.*double-scan|SourceGroup=mixed SyncType=Clone ReplicationSettingData=scanned
+1|ENOTSUP|ReplicationSettingData=paired: Pairing|SourceGroup=prod SyncType=Clone ReplicationSettingData=paired
+1|ENOTSUP|ReplicationSettingData=slow: max_bytes_per_second|SourceGroup=prod SyncType=Clone ReplicationSettingData=slow
+1|ENOTSUP|ReplicationSettingData=unasked: a command without|SourceGroup=prod SyncType=Clone ReplicationSettingData=unasked
+1|ENOTSUP|Snapshot.*"open0"|SourceGroup=mixed SyncType=Snapshot ReplicationSettingData=quiesced
+1|ENOTSUP|section.*not supported|SourceGroup=prod\nSyncType=Clone\n[ReplicationSettingData]\nPairing=2\n[Run]
 1|ENOTSUP|TargetSettingGoal|SourceGroup=prod SyncType=Clone TargetSettingGoal=thick
 1|ENOTSUP|TargetElementCount|SourceElement=f0 SyncType=Clone TargetElementCount=2
 END
+[ ! -e "$T/quiesced" ] && [ ! -e "$T/thawed" ] || fail "a command of a refused spec was run"
 note "what is not supported"
 
 # A member that never logs in.
