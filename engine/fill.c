@@ -111,11 +111,6 @@ struct fill *fill_new_locked(struct image *img, uint64_t chunk, uint64_t n,
 	return f;
 }
 
-static bool is_full(int error)
-{
-	return error == -ENOSPC || error == -EDQUOT;
-}
-
 /* One who waited for a fill that failed: waits for the source, fails, or looks for
  * another way. */
 static void wake_failed(struct dataop *op, const struct fill *f, int error)
@@ -125,10 +120,10 @@ static void wake_failed(struct dataop *op, const struct fill *f, int error)
 	if (error == -ENOTCONN) {
 		image_park_lost(op);
 	} else if (is_change ? !image_change_needs_fill(op) :
-			       is_full(error) && f->why == FILL_FOR_CHANGE) {
+			       image_is_full(error) && f->why == FILL_FOR_CHANGE) {
 		image_step(op);
 	} else {
-		dataop_answer(op, is_change && is_full(error) ? -ENOSPC : -EIO);
+		dataop_answer(op, is_change && image_is_full(error) ? -ENOSPC : -EIO);
 		if (is_change)
 			image_drop_change(op);
 		else
@@ -266,7 +261,7 @@ static int write_data(struct fill *f)
 
 static void report_write(struct image *img, int error)
 {
-	if (is_full(error))
+	if (image_is_full(error))
 		image_report_broken(img, -ENOSPC,
 				    "pool %s is full: no space for the image of %s; "
 				    "free some and copy again",
@@ -287,7 +282,7 @@ static void write_chunks(struct work *work)
 		r = image_set_bits(img, f->filler.chunk, f->filler.n);
 	image_leave_file(img);
 	/* A user's change that finds the pool full breaks nothing. */
-	if (r && !(is_full(r) && f->why == FILL_FOR_CHANGE))
+	if (r && !(image_is_full(r) && f->why == FILL_FOR_CHANGE))
 		report_write(img, r);
 	else if (!r)
 		__atomic_store_n(&img->last_progress_ms, (uint64_t)timefmt_now_ms(),

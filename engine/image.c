@@ -362,6 +362,25 @@ void image_report_broken(struct image *img, int error, const char *fmt, ...)
 	leave_watcher(img);
 }
 
+bool image_is_full(int error)
+{
+	return error == -ENOSPC || error == -EDQUOT;
+}
+
+static bool has_lost_data(struct image *img)
+{
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&img->sync_lock);
+
+	return img->sync_error;
+}
+
+void image_report_checkpoint(struct image *img, int error)
+{
+	if (!image_is_full(error) || has_lost_data(img))
+		image_report_broken(img, error, "pool %s: cannot sync the image: %s",
+				    pool_name(img->pool), strerror(-error));
+}
+
 void image_report_complete(struct image *img)
 {
 	if (!enter_watcher(img))
@@ -399,8 +418,7 @@ static void checkpoint_work(struct work *work)
 	int r = image_checkpoint(img);
 
 	if (r < 0)
-		image_report_broken(img, r, "pool %s: cannot sync the image: %s",
-				    pool_name(img->pool), strerror(-r));
+		image_report_checkpoint(img, r);
 	image_refresh_allocated(img);
 	pthread_mutex_lock(&img->lock);
 	img->checkpointing = false;

@@ -108,10 +108,10 @@ struct image {
 	bool written;
 	bool changed;	   /* by a user, since it was opened: no direct writes any more */
 	unsigned n_direct; /* fills that may write directly */
-	unsigned n_changes; /* of users, from their submission to their answer */
-	bool retired;	    /* image_retire() */
+	unsigned n_changes;	 /* of users, from their submission to their answer */
+	bool retired;		 /* image_retire() */
 	struct restore *restore; /* with a reference; also looked at without the lock */
-	unsigned n_calls;   /* of changes and fills, that change the file */
+	unsigned n_calls;	 /* of changes and fills, that change the file */
 	struct range_list order;
 	struct range *freed; /* by others that left, still to be started */
 	bool starting;	     /* a thread starts them */
@@ -150,6 +150,10 @@ enum step {
 bool image_try_ref(struct image *image);
 void image_report_broken(struct image *image, int error, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
+/* A checkpoint has failed: breaks the image, unless there was only no space for the
+ * map, which the next one tries again. */
+void image_report_checkpoint(struct image *image, int error);
+bool image_is_full(int error); /* of the pool */
 void image_report_complete(struct image *image);
 /* Tells the owner of the first change. */
 void image_report_written(struct image *image);

@@ -257,18 +257,18 @@ static void flush_work(struct work *work)
 	struct dataop_list ops = TAILQ_HEAD_INITIALIZER(ops);
 	struct dataop *op;
 	bool again;
-	int r;
+	int r, error;
 
 	pthread_mutex_lock(&img->lock);
 	take_all_locked(&img->flushes, &ops);
 	pthread_mutex_unlock(&img->lock);
 	r = image_flush(img);
 	if (r < 0)
-		image_report_broken(img, r, "pool %s: cannot sync the image: %s",
-				    pool_name(img->pool), strerror(-r));
+		image_report_checkpoint(img, r);
+	error = image_is_full(r) ? -ENOSPC : r < 0 ? -EIO : 0;
 	while ((op = TAILQ_FIRST(&ops))) {
 		TAILQ_REMOVE(&ops, op, link);
-		dataop_answer(op, r < 0 ? -EIO : 0);
+		dataop_answer(op, error);
 		dataop_unref(op);
 	}
 	pthread_mutex_lock(&img->lock);

@@ -375,6 +375,22 @@ START_TEST(a_sync_that_failed_is_never_forgotten)
 }
 END_TEST
 
+START_TEST(a_flush_without_space_for_the_map_is_tried_again)
+{
+	start(true);
+	ck_assert_int_eq(change(0, CHUNK, 'a'), CHUNK);
+	SET(disk_is_full, true);
+	ck_assert_int_eq(do_io(image, ENGINE_IO_FLUSH, NULL, 0, 0), -ENOSPC);
+	SET(disk_is_full, false);
+	ck_assert_uint_eq(n_broken, 0);
+	ck_assert_int_eq(do_io(image, ENGINE_IO_FLUSH, NULL, 0, 0), 0);
+	close_image();
+	open_image(true);
+	ck_assert_uint_eq(present(), CHUNK);
+	stop();
+}
+END_TEST
+
 START_TEST(what_was_flushed_is_there_after_a_crash)
 {
 	start(false);
@@ -500,6 +516,7 @@ int main(void)
 		what_an_earlier_generation_left_is_not_seen,
 		a_full_pool_fails_the_change_and_breaks_nothing,
 		a_sync_that_failed_is_never_forgotten,
+		a_flush_without_space_for_the_map_is_tried_again,
 		what_was_flushed_is_there_after_a_crash,
 		without_a_source_absent_chunks_are_eio,
 		holes_are_found,
