@@ -112,16 +112,17 @@ static void become_lost(struct preserve *p)
 {
 	struct chain *c = p->chain;
 	struct point *point = p->point;
-	bool unwanted;
+	bool stopping = dataops_is_stopping(c->all), unwanted;
 
 	point_ref(point);
 	pthread_mutex_lock(&c->lock);
-	unwanted = p->state == PRESERVE_READ && TAILQ_EMPTY(&p->waiters);
+	/* When the engine stops, those who wait look again, and see that. */
+	unwanted = p->state == PRESERVE_READ && (TAILQ_EMPTY(&p->waiters) || stopping);
 	p->lost = !unwanted;
 	pthread_mutex_unlock(&c->lock);
 	if (unwanted)
 		end(p);
-	else if (!dataops_is_stopping(c->all))
+	else if (!stopping)
 		dataop_retry(c->all, &c->retry);
 	point_unref(point);
 }
@@ -585,14 +586,14 @@ static struct preserve *take_lost(struct chain *c, bool ready)
 	struct preserve *p, *list = NULL;
 
 	TAILQ_FOREACH(p, &c->preserves, link) {
-		if (!p->lost ||
-		    (p->state == PRESERVE_READ && !ready && !TAILQ_EMPTY(&p->waiters)))
+		if (!p->lost || (p->state == PRESERVE_READ && !ready && !stopping &&
+				 !TAILQ_EMPTY(&p->waiters)))
 			continue;
 		/* The process ends with it. */
 		if (p->state == PRESERVE_FAILED && stopping)
 			continue;
 		p->lost = false;
-		p->unwanted = TAILQ_EMPTY(&p->waiters);
+		p->unwanted = TAILQ_EMPTY(&p->waiters) || stopping;
 		p->next = list;
 		list = p;
 	}

@@ -426,7 +426,11 @@ static void unit_prepare(struct unit *u)
 {
 	struct restore *r = u->restore;
 
-	if (chain_prepare(r->chain, u->chunk, u->n, r->params.sequence, &u->prepared))
+	/* What is to be preserved may be lost by now, and is not tried again. */
+	if (dataops_is_stopping(r->all))
+		unit_lost(u, -ENOTCONN, "the source");
+	else if (chain_prepare(r->chain, u->chunk, u->n, r->params.sequence,
+			       &u->prepared))
 		unit_write(u);
 }
 

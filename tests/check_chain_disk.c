@@ -638,6 +638,35 @@ START_TEST(a_change_that_waits_for_a_volume_that_is_away_is_given_up)
 }
 END_TEST
 
+struct patient {
+	struct chain_waiter waiter;
+	bool called; /* atomic */
+};
+
+static void call(struct chain_waiter *waiter)
+{
+	SET(((struct patient *)waiter)->called, true);
+}
+
+/* One that nobody gives up, as a restore's. */
+START_TEST(the_end_of_the_engine_ends_what_waits)
+{
+	struct patient p = { .waiter.fn = call };
+
+	setup();
+	take_point(0);
+	device_away(&d);
+	ck_assert(!chain_prepare(volume_chain(d.volume), 0, 1, UINT64_MAX, &p.waiter));
+	volume_kick(d.volume);
+	usleep(300000);
+	ck_assert(!NOW(p.called));
+	dataops_stop(&world.dataops);
+	volume_kick(d.volume);
+	WAIT_FOR(NOW(p.called));
+	teardown();
+}
+END_TEST
+
 START_TEST(a_map_that_cannot_be_read_breaks_the_point)
 {
 	setup();
@@ -724,6 +753,7 @@ int main(void)
 		in_a_storm_with_a_pool_that_fails_no_change_does,
 		a_mark_that_cannot_be_written_makes_the_change_wait,
 		a_change_that_waits_for_a_volume_that_is_away_is_given_up,
+		the_end_of_the_engine_ends_what_waits,
 		a_map_that_cannot_be_read_breaks_the_point,
 		a_leaving_point_may_be_armed_before_those_it_hands_to,
 		a_handover_that_fails_is_tried_again,
