@@ -55,7 +55,7 @@ static void handed_over(void *opaque, uint64_t id)
 {
 	(void)opaque;
 	for (unsigned i = 0; i < N_POINTS; i++)
-		if (shared->points[i].id == id)
+		if (NOW(shared->points[i].id) == id)
 			SET(shared->points[i].state, GONE);
 }
 
@@ -128,7 +128,7 @@ static void take_point(unsigned i)
 	while (!NOW(drained))
 		usleep(20);
 	memcpy(shared->points[i].instant, d.bytes, SIZE);
-	shared->points[i].id = id;
+	SET(shared->points[i].id, id);
 	point_arm(open_points[i], true);
 	SET(shared->points[i].state, NEEDED);
 	volume_open_fence(d.volume, &fence);
