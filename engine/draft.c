@@ -288,84 +288,115 @@ static uint64_t changed_times(const struct store_relationship *a,
 	return files;
 }
 
-int draft_commit(struct engine *e, struct draft *d)
+/* What one commit has on its way. */
+struct committing {
+	bool *changed;              /* one for each pair */
+	struct point_object **left; /* the points that they let go of */
+	bool with_job;              /* job is the new row of rel->job */
+	struct store_job job;
+	struct job *new_job, *changed_job;
+	uint64_t files; /* of the group */
+};
+
+static int write_store(struct engine *e, struct draft *d, struct committing *c)
 {
 	struct relationship *rel = d->rel;
-	struct job *new_job = NULL, *changed_job;
-	CLEANUP_FREE bool *changed = calloc(rel->n_pairs + 1, sizeof(*changed));
-	CLEANUP_FREE struct point_object **left = calloc(rel->n_pairs + 1, sizeof(*left));
-	bool with_job = d->job_state && rel->job && !job_is_over(rel->job);
-	bool detaching = d->row.detaching != rel->row.detaching;
-	struct store_job job;
-	uint64_t files;
-	int r;
+	int r = 0;
 
-	r = !changed || !left ? -ENOMEM : is_allowed(d) ? 0 : -EINVAL;
-	if (r < 0) {
-		draft_drop(d);
-		return r;
-	}
-	changed_job = with_job || (d->new_job && rel->job && !job_is_over(rel->job)) ?
-			      rel->job :
-			      NULL;
 	store_begin(e->store);
 	if (d->instant)
 		instant_store(d->instant);
 	if (d->new_job)
-		r = job_insert(e, rel, d->new_job, &d->row, &new_job);
+		r = job_insert(e, rel, d->new_job, &d->row, &c->new_job);
 	store_relationship_update(e->store, &d->row);
 	store_pairs(e, d);
-	if (with_job) {
-		draft_job(d, &job);
-		store_job_update(e->store, &job);
+	if (c->with_job) {
+		draft_job(d, &c->job);
+		store_job_update(e->store, &c->job);
 	}
 	if (r < 0)
 		store_rollback(e->store);
 	else
 		r = store_commit(e->store);
-	if (r < 0) {
-		if (new_job)
-			job_free(new_job);
-		draft_drop(d);
-		return r;
-	}
-	files = changed_times(&rel->row, &d->row);
+	if (r < 0 && c->new_job)
+		job_free(c->new_job);
+	return r;
+}
+
+/* Durable already: now visible. */
+static void show(struct engine *e, struct draft *d, struct committing *c)
+{
+	struct relationship *rel = d->rel;
+	bool detaching = d->row.detaching != rel->row.detaching;
+
+	c->files = changed_times(&rel->row, &d->row);
 	if (d->instant)
 		d->durable(d);
 	engine_lock(e);
 	rel->row = d->row;
 	relation_describe_consistency(rel);
 	for (size_t i = 0; i < rel->n_pairs; i++) {
-		changed[i] = pair_differs(rel->pairs[i], &d->pairs[i]) || detaching;
-		apply_pair(rel->pairs[i], &d->pairs[i], &left[i]);
+		c->changed[i] = pair_differs(rel->pairs[i], &d->pairs[i]) || detaching;
+		apply_pair(rel->pairs[i], &d->pairs[i], &c->left[i]);
 	}
 	if (d->instant)
 		d->visible(d);
-	if (with_job)
-		job_apply(rel->job, &job);
-	if (new_job)
-		job_link(e, rel, new_job);
+	if (c->with_job)
+		job_apply(rel->job, &c->job);
+	if (c->new_job)
+		job_link(e, rel, c->new_job);
+	c->files |= relation_note_locked(e, rel);
 	engine_unlock(e);
-	if (new_job)
-		engine_event_object(e, ENGINE_EVENT_CREATED, &new_job->obj, 0, false);
-	for (size_t i = 0; i < rel->n_pairs; i++)
-		if (left[i])
-			point_object_release(left[i]);
+}
+
+static void tell(struct engine *e, struct draft *d, const struct committing *c)
+{
+	struct relationship *rel = d->rel;
+
+	if (c->new_job)
+		engine_event_object(e, ENGINE_EVENT_CREATED, &c->new_job->obj, 0, false);
 	for (size_t i = 0; i < rel->n_pairs; i++)
 		if (d->pairs[i].generation)
 			engine_event(e, ENGINE_EVENT_CONTENT, ENGINE_ELEMENT,
 				     rel->pairs[i]->target->obj.id, 0);
-	tell_pairs(e, d, changed);
-	if (changed_job)
-		engine_event(e, ENGINE_EVENT_CHANGED, ENGINE_JOB, changed_job->obj.id,
+	tell_pairs(e, d, c->changed);
+	if (c->changed_job)
+		engine_event(e, ENGINE_EVENT_CHANGED, ENGINE_JOB, c->changed_job->obj.id,
 			     FILE_BIT(JOB_STATE) | FILE_BIT(JOB_PERCENT_COMPLETE) |
 				     FILE_BIT(JOB_OPERATIONAL_STATUS) |
 				     FILE_BIT(JOB_ERROR_CODE) |
 				     FILE_BIT(JOB_ERROR_DESCRIPTION) |
 				     FILE_BIT(JOB_TIME_OF_LAST_STATE_CHANGE) |
 				     FILE_BIT(JOB_TIME_BEFORE_REMOVAL));
+	relation_tell(e, rel, c->files);
+}
+
+int draft_commit(struct engine *e, struct draft *d)
+{
+	struct relationship *rel = d->rel;
+	CLEANUP_FREE bool *changed = calloc(rel->n_pairs + 1, sizeof(*changed));
+	CLEANUP_FREE struct point_object **left = calloc(rel->n_pairs + 1, sizeof(*left));
+	bool runs = rel->job && !job_is_over(rel->job);
+	struct committing c = {
+		.changed = changed,
+		.left = left,
+		.with_job = d->job_state && runs,
+		.changed_job = runs && (d->job_state || d->new_job) ? rel->job : NULL,
+	};
+	int r = !changed || !left ? -ENOMEM : is_allowed(d) ? 0 : -EINVAL;
+
+	if (!r)
+		r = write_store(e, d, &c);
+	if (r < 0) {
+		draft_drop(d);
+		return r;
+	}
+	show(e, d, &c);
+	for (size_t i = 0; i < rel->n_pairs; i++)
+		if (left[i])
+			point_object_release(left[i]);
+	tell(e, d, &c);
 	draft_drop(d);
-	relation_tell(e, rel, files);
 	hold_after_change(rel);
 	replica_check_waiter(e, rel);
 	return 0;

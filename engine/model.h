@@ -473,8 +473,10 @@ unsigned relation_percent(const struct relationship *rel);
 unsigned relation_percent_copied(const struct relationship *rel);
 void relation_tick(struct engine *e, struct relationship *rel, int64_t now_ms);
 void relation_element_changed(struct engine *e, struct element *el);
-/* Compares the derived states of the group with what was told last; notes the
- * new ones for wait/ and tells of them.  files: what changed besides. */
+/* Compares the derived states of the group with what was told last, and notes the new
+ * ones, also for wait/; the lock is held.  The files that changed. */
+uint64_t relation_note_locked(struct engine *e, struct relationship *rel);
+/* The same, and tells of them.  files: what changed besides. */
 void relation_tell(struct engine *e, struct relationship *rel, uint64_t files);
 
 /* operation.c: ModifyReplicaSynchronization */

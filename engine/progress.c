@@ -170,18 +170,16 @@ static void describe_wait(struct relationship *rel, char *buf, size_t size)
 			describe_source(rel->pairs[i]->source, buf, size);
 }
 
-void relation_tell(struct engine *e, struct relationship *rel, uint64_t files)
+uint64_t relation_note_locked(struct engine *e, struct relationship *rel)
 {
 	struct group *g = rel->group;
 	unsigned copy_state = relation_copy_state(rel);
 	unsigned status = relation_progress_status(rel), percent = relation_percent(rel);
-	char waiting_for[sizeof(rel->waiting_for)];
+	uint64_t files = 0;
 
-	describe_wait(rel, waiting_for, sizeof(waiting_for));
-	engine_lock(e);
 	if (g->copy_state != copy_state) {
 		/* A state is never shown with what the one before waited for. */
-		memcpy(rel->waiting_for, waiting_for, sizeof(waiting_for));
+		describe_wait(rel, rel->waiting_for, sizeof(rel->waiting_for));
 		g->copy_state = copy_state;
 		g->entered[copy_state] = ++e->sequence;
 		files |= state_files();
@@ -194,9 +192,17 @@ void relation_tell(struct engine *e, struct relationship *rel, uint64_t files)
 		g->percent = percent;
 		files |= FILE_BIT(GROUP_PERCENT_SYNCED);
 	}
+	return files;
+}
+
+void relation_tell(struct engine *e, struct relationship *rel, uint64_t files)
+{
+	engine_lock(e);
+	files |= relation_note_locked(e, rel);
 	engine_unlock(e);
 	if (files)
-		engine_event(e, ENGINE_EVENT_CHANGED, ENGINE_GROUP, g->obj.id, files);
+		engine_event(e, ENGINE_EVENT_CHANGED, ENGINE_GROUP, rel->group->obj.id,
+			     files);
 }
 
 /* ---- once a second ------------------------------------------------------------ */
