@@ -103,6 +103,9 @@ struct restore;
  */
 void image_set_restore(struct image *image, struct restore *restore);
 
+/* Makes durable what its users were answered.  Blocks; -errno, which stays. */
+int image_flush(struct image *image);
+
 /* For restore.c.  Blocking.  Whether the private store has chunks from `chunk` on: for
  * *run chunks, at most as given.  0 or -errno. */
 int image_has_private(struct image *image, uint64_t chunk, uint64_t *run,

@@ -171,8 +171,6 @@ int image_write_file(struct image *image, const void *buf, size_t len, uint64_t 
 /* Makes a range zero that may hold anything. */
 int image_zero_file(struct image *image, uint64_t offset, uint64_t len);
 int image_set_bits(struct image *image, uint64_t chunk, uint64_t n);
-/* Makes durable what was answered, with its bits. */
-int image_flush(struct image *image);
 /* Where data, or a hole, begins: as lseek(2). */
 int image_seek(struct image *image, uint64_t offset, bool hole, uint64_t *ret_at);
 

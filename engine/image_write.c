@@ -37,7 +37,7 @@ struct change {
 	uint64_t at;	 /* bytes: what lies before is done */
 	uint64_t len;	 /* of the piece that is next, or under way */
 	bool needs_fill; /* what it waits for, and fails with */
-	const struct restore *restore; /* that has copied it back; NULL: there was none */
+	uint64_t restored; /* the sequence of the restore that has copied it back, or 0 */
 	struct chain_waiter copy_back;
 };
 
@@ -315,7 +315,8 @@ static enum step look_locked(struct image *img, struct change *c, struct fill **
 		}
 		chunk += (uint64_t)run;
 	}
-	if (step == STEP_GO && img->restore != c->restore)
+	if (step == STEP_GO &&
+	    (img->restore ? restore_sequence(img->restore) : 0) != c->restored)
 		return STEP_LOAD; /* one has begun meanwhile: look again, from a worker */
 	if (step == STEP_GO && !image_enter_file_locked(img))
 		step = STEP_ABSENT;
@@ -342,7 +343,7 @@ static bool is_copied_back(struct change *c)
 	uint64_t chunk = c->at / img->chunk_size;
 	bool ready;
 
-	c->restore = r;
+	c->restored = r ? restore_sequence(r) : 0;
 	c->copy_back.fn = copied_back;
 	ready = !r || restore_prepare(r, chunk,
 				      (c->at + c->len - 1) / img->chunk_size - chunk + 1,

@@ -1,101 +1,59 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 
 /*
- * A `unit` is a run of chunks on its way back; while it is in restore->units nobody else
- * copies them, and who needs them waits in its waiters:
+ * The life of a restore, the plan, who needs what, and the walk in the background.  How a
+ * run of chunks is copied back: restore_unit.c.
  *
- *   READ     from the image's private store, else from the stores of points   (a worker)
- *   PREPARE  what is replaced is preserved for points older than the restore
- *   WRITE    to the device
- *   SYNC     in to_sync; one group at a time: SYNCHRONIZE CACHE, then the bits are set
- *            and the map is made durable (a worker), so that a bit never speaks of what
- *            the target may lose
- *   end      the waiters look again; in the background the next unit is made
+ *   opened     the map is there; nothing is known
+ *   planned    restore_plan() has set the bits of what does not differ; changes of the
+ *              image wait in `unplanned`
+ *   attached   who needs a chunk whose bit is clear waits for its unit, and a cursor goes
+ *              round until all bits are set: then the owner is told
+ *   abandoned  it was detached before it was attached: nothing is copied any more
  *
- * A lost connection, or a device or store that fails, sends it back to READ at the next
- * kick, or a second later.  No change of a user can be under way to a chunk that was not
- * copied back, so a unit needs no place among the volume's changes.
- *
- * Locks: r->lock, then a chain's, then a map's.
+ * What the image's users have written is made durable by the plan: it has to be there
+ * still when the process that goes on comes after a loss of power.
  */
 
-#include "engine/restore.h"
-
-#include <assert.h>
 #include <errno.h>
-#include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "conf/cleanup.h"
 #include "conf/log.h"
-#include "engine/chunkmap.h"
-#include "engine/volume_int.h"
+#include "engine/restore_int.h"
 
 enum {
-	RUN_CHUNKS = (1 << 20) / POOL_CHUNK_SIZE,
 	MAX_BACKGROUND = 4, /* units at once that nobody waits for */
-	PARTS = 4,
+	MAX_MADE = 4,	    /* units that one look makes: the waiter looks again */
 	PAGE_CHUNKS = 32768,
+	CHECKPOINT_PAGES = 1024, /* of the plan: what may be dirty in memory */
 };
-
-TAILQ_HEAD(waiter_list, chain_waiter);
-
-struct unit {
-	struct restore *restore; /* with a reference */
-	uint64_t chunk, n;
-	char *buf;
-	size_t size;
-	bool background;
-	struct work work;
-	struct chain_waiter prepared;
-
-	/* What is at the device. */
-	uint64_t part, next_part; /* the second atomic */
-	unsigned n_pending;       /* atomic */
-	int error;                /* atomic */
-	struct bd_req parts[PARTS];
-
-	/* r->lock */
-	TAILQ_ENTRY(unit) link;
-	TAILQ_ENTRY(unit) sync_link;
-	struct unit *next;
-	bool lost;
-	struct waiter_list waiters;
-};
-
-TAILQ_HEAD(unit_list, unit);
-
-struct restore {
-	int refs; /* atomic */
-	struct restore_params params;
-	struct dataops *all;
-	struct chain *chain;
-	struct chunkmap *map;
-	uint64_t n_chunks, n_to_do; /* chunks, as of the opening or the plan */
-	struct dataop_retry retry;
-
-	pthread_mutex_t lock; /* protects what follows */
-	pthread_cond_t quiet; /* in_watcher became false */
-	struct unit_list units, to_sync, syncing;
-	struct bd_req flush;
-	struct work sync_work;
-	unsigned n_background;
-	uint64_t cursor;
-	struct waiter_list unplanned; /* until the plan is made */
-	bool planned, attached, loading, told, in_watcher;
-	struct work load;
-	char error[RESTORE_REASON_MAX];
-};
-
-static void background(struct restore *r);
 
 /* ---- life ------------------------------------------------------------------------ */
 
+/* False: there is no reference any more, and destroy() waits for the retry. */
+static bool try_ref(struct restore *r)
+{
+	int refs = __atomic_load_n(&r->refs, __ATOMIC_RELAXED);
+
+	while (refs && !__atomic_compare_exchange_n(&r->refs, &refs, refs + 1, true,
+						    __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+		;
+	return refs;
+}
+
 static void retry(struct dataop_retry *retry)
 {
-	restore_kick((struct restore *)((char *)retry - offsetof(struct restore, retry)));
+	struct restore *r =
+		(struct restore *)((char *)retry - offsetof(struct restore, retry));
+
+	if (!try_ref(r))
+		return;
+	restore_kick(r);
+	restore_unref(r);
 }
 
 int restore_open(const struct restore_params *params, struct restore **ret_restore)
@@ -131,6 +89,7 @@ int restore_open(const struct restore_params *params, struct restore **ret_resto
 	TAILQ_INIT(&r->to_sync);
 	TAILQ_INIT(&r->syncing);
 	TAILQ_INIT(&r->unplanned);
+	TAILQ_INIT(&r->stalled);
 	volume_ref(params->volume);
 	point_ref(params->point);
 	image_ref(params->image);
@@ -179,9 +138,21 @@ static int no_data_to_sync(void *opaque)
 	return 0;
 }
 
-static int checkpoint_map(struct chunkmap *map)
+int restore_checkpoint(struct restore *r)
 {
-	return chunkmap_checkpoint(map, no_data_to_sync, NULL);
+	return chunkmap_checkpoint(r->map, no_data_to_sync, NULL);
+}
+
+int restore_set_bits(struct restore *r, uint64_t chunk, uint64_t n)
+{
+	int rc = chunkmap_set(r->map, chunk, n);
+
+	while (rc == -EAGAIN) {
+		rc = chunkmap_load(r->map, chunk, n);
+		if (!rc)
+			rc = chunkmap_set(r->map, chunk, n);
+	}
+	return rc;
 }
 
 /* Sets the bits of what does not differ in [chunk, chunk + n), of one page. */
@@ -198,7 +169,7 @@ static int plan_page(struct restore *r, uint64_t chunk, uint64_t n)
 		if (!rc && !differs)
 			rc = point_has_store(r->params.point, chunk, &run, &differs);
 		if (!rc && !differs)
-			rc = chunkmap_set(r->map, chunk, run);
+			rc = restore_set_bits(r, chunk, run);
 		chunk += run;
 	}
 	return rc;
@@ -206,271 +177,103 @@ static int plan_page(struct restore *r, uint64_t chunk, uint64_t n)
 
 int restore_plan(struct restore *r)
 {
-	int rc = 0;
+	uint64_t n_pages = (r->n_chunks + PAGE_CHUNKS - 1) / PAGE_CHUNKS;
+	int rc;
 
 	image_set_restore(r->params.image, r);
+	chain_keep(r->chain, point_sequence(r->params.point), r->params.sequence);
+	rc = image_flush(r->params.image);
+	for (uint64_t page = 0; page < n_pages && !rc; page++) {
+		uint64_t at = page * PAGE_CHUNKS, left = r->n_chunks - at;
 
-	for (uint64_t at = 0; at < r->n_chunks && !rc; at += PAGE_CHUNKS) {
-		uint64_t n = r->n_chunks - at < PAGE_CHUNKS ? r->n_chunks - at : PAGE_CHUNKS;
-
-		rc = chunkmap_load(r->map, at, n);
-		if (!rc)
-			rc = plan_page(r, at, n);
+		rc = plan_page(r, at, left < PAGE_CHUNKS ? left : PAGE_CHUNKS);
+		if (!rc && page % CHECKPOINT_PAGES == CHECKPOINT_PAGES - 1)
+			rc = restore_checkpoint(r);
 	}
 	if (!rc)
-		rc = checkpoint_map(r->map);
+		rc = restore_checkpoint(r);
 	r->n_to_do = r->n_chunks - chunkmap_n_set(r->map);
 	return rc;
 }
 
-/* ---- the end of a unit ----------------------------------------------------------- */
+/* ---- who waits -------------------------------------------------------------------- */
 
-static void unit_end(struct unit *u)
+void restore_take_waiters(struct chain_waiters *from, struct chain_waiters *to)
 {
-	struct waiter_list waiters = TAILQ_HEAD_INITIALIZER(waiters);
-	struct restore *r = u->restore;
 	struct chain_waiter *w;
 
-	pthread_mutex_lock(&r->lock);
-	TAILQ_REMOVE(&r->units, u, link);
-	r->n_background -= u->background;
-	TAILQ_CONCAT(&waiters, &u->waiters, link);
-	pthread_mutex_unlock(&r->lock);
-	while ((w = TAILQ_FIRST(&waiters))) {
-		TAILQ_REMOVE(&waiters, w, link);
+	TAILQ_FOREACH(w, from, link)
+		w->queue = NULL;
+	TAILQ_CONCAT(to, from, link);
+}
+
+void restore_wake(struct chain_waiters *waiters)
+{
+	struct chain_waiter *w;
+
+	while ((w = TAILQ_FIRST(waiters))) {
+		TAILQ_REMOVE(waiters, w, link);
 		w->fn(w);
 	}
-	free(u->buf);
-	free(u);
-	background(r);
-	restore_unref(r);
 }
 
-/* It is tried again, from the start. */
-static void unit_lost(struct unit *u, int error, const char *what)
+static void queue_locked(struct chain_waiter *w, struct chain_waiters *queue)
 {
-	struct restore *r = u->restore;
+	TAILQ_INSERT_TAIL(queue, w, link);
+	w->queue = queue;
+}
 
+bool restore_cancel(struct restore *r, struct chain_waiter *w)
+{
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&r->lock);
+	struct chain_waiters *queue = move_ptr(w->queue);
+
+	if (queue)
+		TAILQ_REMOVE(queue, w, link);
+	return queue;
+}
+
+void restore_set_error(struct restore *r, const char *fmt, ...)
+{
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&r->lock);
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(r->error, sizeof(r->error), fmt, ap);
+	va_end(ap);
+}
+
+/* It looks again at the reaper's next turn. */
+static void stall(struct restore *r, struct chain_waiter *w)
+{
 	pthread_mutex_lock(&r->lock);
-	u->lost = true;
-	if (error != -ENOTCONN)
-		snprintf(r->error, sizeof(r->error), "%s: bytes from %" PRIu64 " on: %s",
-			 what, u->chunk * POOL_CHUNK_SIZE, strerror(-error));
+	queue_locked(w, &r->stalled);
 	pthread_mutex_unlock(&r->lock);
-	/* Those who wait have been answered, and do not look again. */
-	if (dataops_is_stopping(r->all))
-		restore_kick(r);
-	else
-		dataop_retry(r->all, &r->retry);
+	dataop_retry(r->all, &r->retry);
 }
 
-/* ---- SYNC ------------------------------------------------------------------------ */
-
-static void sync_next(struct restore *r);
-
-static int set_bits(struct restore *r, const struct unit *u)
+static int load_page(struct restore *r, uint64_t chunk, uint64_t n)
 {
-	int rc = chunkmap_set(r->map, u->chunk, u->n);
+	int rc = chunkmap_load(r->map, chunk, n);
 
-	while (rc == -EAGAIN) {
-		rc = chunkmap_load(r->map, u->chunk, u->n);
-		if (!rc)
-			rc = chunkmap_set(r->map, u->chunk, u->n);
-	}
+	if (rc < 0)
+		restore_set_error(r, "the map of the restore cannot be read: %s",
+				  strerror(-rc));
 	return rc;
 }
 
-/* The group that was synced ends, or begins anew. */
-static void end_group(struct restore *r, int error, const char *what)
+static void load_for_waiter(struct work *work)
 {
-	struct unit_list group = TAILQ_HEAD_INITIALIZER(group);
-	struct unit *u;
+	struct chain_waiter *w =
+		(struct chain_waiter *)((char *)work -
+					offsetof(struct chain_waiter, load));
+	struct restore *r = w->restore;
 
-	pthread_mutex_lock(&r->lock);
-	TAILQ_CONCAT(&group, &r->syncing, sync_link);
-	if (!error)
-		*r->error = '\0';
-	pthread_mutex_unlock(&r->lock);
-	while ((u = TAILQ_FIRST(&group))) {
-		TAILQ_REMOVE(&group, u, sync_link);
-		if (error)
-			unit_lost(u, error, what);
-		else
-			unit_end(u);
-	}
-	sync_next(r);
-	restore_unref(r);
-}
-
-static void sync_work(struct work *work)
-{
-	struct restore *r =
-		(struct restore *)((char *)work - offsetof(struct restore, sync_work));
-	struct unit *u;
-	int rc = 0;
-
-	/* Nobody else touches the group. */
-	TAILQ_FOREACH (u, &r->syncing, sync_link)
-		if (!rc)
-			rc = set_bits(r, u);
-	if (!rc)
-		rc = checkpoint_map(r->map);
-	end_group(r, rc, "the map of the restore");
-}
-
-static void flushed(struct bd_req *req, int error)
-{
-	struct restore *r = req->opaque;
-
-	if (error) {
-		end_group(r, error, "the source's cache");
-		return;
-	}
-	r->sync_work.fn = sync_work;
-	workers_submit(r->all->workers, &r->sync_work);
-}
-
-/* Starts with what is there, unless a group is under way. */
-static void sync_next(struct restore *r)
-{
-	bool start;
-
-	pthread_mutex_lock(&r->lock);
-	start = TAILQ_EMPTY(&r->syncing) && !TAILQ_EMPTY(&r->to_sync);
-	if (start)
-		TAILQ_CONCAT(&r->syncing, &r->to_sync, sync_link);
-	pthread_mutex_unlock(&r->lock);
-	if (!start)
-		return;
-	restore_ref(r);
-	r->flush = (struct bd_req){ .op = BD_FLUSH, .done = flushed, .opaque = r };
-	volume_submit(r->params.volume, &r->flush);
-}
-
-/* ---- WRITE ----------------------------------------------------------------------- */
-
-static void part_done(struct bd_req *req, int error);
-
-static bool next_part(struct unit *u, struct bd_req *req)
-{
-	uint64_t at = __atomic_fetch_add(&u->next_part, u->part, __ATOMIC_RELAXED);
-
-	if (at >= u->size)
-		return false;
-	*req = (struct bd_req){
-		.op = BD_WRITE,
-		.offset = u->chunk * POOL_CHUNK_SIZE + at,
-		.length = u->size - at < u->part ? u->size - at : u->part,
-		.buf = u->buf + at,
-		.done = part_done,
-		.opaque = u,
-	};
-	return true;
-}
-
-static void part_ended(struct unit *u)
-{
-	struct restore *r = u->restore;
-
-	if (__atomic_sub_fetch(&u->n_pending, 1, __ATOMIC_ACQ_REL))
-		return;
-	if (u->error) {
-		unit_lost(u, u->error, "the source");
-		return;
-	}
-	pthread_mutex_lock(&r->lock);
-	TAILQ_INSERT_TAIL(&r->to_sync, u, sync_link);
-	pthread_mutex_unlock(&r->lock);
-	sync_next(r);
-}
-
-static void part_done(struct bd_req *req, int error)
-{
-	struct unit *u = req->opaque;
-	int none = 0;
-
-	if (error)
-		__atomic_compare_exchange_n(&u->error, &none, error, false,
-					    __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
-	if (!__atomic_load_n(&u->error, __ATOMIC_RELAXED) && next_part(u, req))
-		volume_submit(u->restore->params.volume, req);
+	if (load_page(r, w->chunk, w->n) < 0)
+		stall(r, w);
 	else
-		part_ended(u);
-}
-
-static void unit_write(struct unit *u)
-{
-	struct restore *r = u->restore;
-	struct volume *v = r->params.volume;
-	struct bd_geometry g;
-	unsigned n = 0;
-
-	volume_get_geometry(v, &g);
-	u->part = g.known ? g.opt_transfer : POOL_CHUNK_SIZE;
-	u->next_part = 0;
-	u->error = 0;
-	while (n < PARTS && next_part(u, &u->parts[n]))
-		n++;
-	restore_ref(r);
-	/* One more, for this function: the unit stays until all were submitted. */
-	u->n_pending = n + 1;
-	for (unsigned i = 0; i < n; i++)
-		volume_submit(v, &u->parts[i]);
-	part_ended(u);
+		w->fn(w);
 	restore_unref(r);
-}
-
-/* ---- PREPARE --------------------------------------------------------------------- */
-
-static void unit_prepare(struct unit *u)
-{
-	struct restore *r = u->restore;
-
-	/* What is to be preserved may be lost by now, and is not tried again. */
-	if (dataops_is_stopping(r->all))
-		unit_lost(u, -ENOTCONN, "the source");
-	else if (chain_prepare(r->chain, u->chunk, u->n, r->params.sequence,
-			       &u->prepared))
-		unit_write(u);
-}
-
-static void prepared(struct chain_waiter *w)
-{
-	unit_prepare((struct unit *)((char *)w - offsetof(struct unit, prepared)));
-}
-
-/* ---- READ ------------------------------------------------------------------------ */
-
-static void read_work(struct work *work)
-{
-	struct unit *u = (struct unit *)((char *)work - offsetof(struct unit, work));
-	struct restore *r = u->restore;
-	int rc = 0;
-
-	if (!u->buf)
-		u->buf = aligned_alloc(4096, (u->size + 4095) & ~(size_t)4095);
-	if (!u->buf)
-		rc = -ENOMEM;
-	for (uint64_t i = 0; i < u->n && !rc; i++) {
-		char *to = u->buf + i * POOL_CHUNK_SIZE;
-
-		rc = image_read_private(r->params.image, u->chunk + i, to);
-		if (!rc)
-			rc = point_read_held(r->params.point, u->chunk + i,
-					     r->params.sequence, to);
-		else if (rc > 0)
-			rc = 0;
-	}
-	if (rc)
-		unit_lost(u, rc, "the image");
-	else
-		unit_prepare(u);
-}
-
-static void unit_start(struct unit *u)
-{
-	u->work.fn = read_work;
-	workers_submit(u->restore->all->workers, &u->work);
 }
 
 /* ---- who needs what -------------------------------------------------------------- */
@@ -488,104 +291,95 @@ static struct unit *of_chunk_locked(struct restore *r, uint64_t chunk, uint64_t 
 	return NULL;
 }
 
-static struct unit *new_locked(struct restore *r, uint64_t chunk, uint64_t n)
+/* What one look finds. */
+struct found {
+	struct unit *wait; /* the first that is to be waited for */
+	struct unit *made; /* to be started */
+	unsigned n_made;
+	bool load, no_memory;
+};
+
+static void look_locked(struct restore *r, uint64_t chunk, uint64_t end, struct found *f)
 {
-	uint64_t from = chunk * POOL_CHUNK_SIZE, to = (chunk + n) * POOL_CHUNK_SIZE;
-	struct unit *u = calloc(1, sizeof(*u));
-
-	if (!u)
-		return NULL;
-	restore_ref(r);
-	u->restore = r;
-	u->chunk = chunk;
-	u->n = n;
-	u->size = (to < r->params.size ? to : r->params.size) - from;
-	u->prepared.fn = prepared;
-	TAILQ_INIT(&u->waiters);
-	TAILQ_INSERT_TAIL(&r->units, u, link);
-	return u;
-}
-
-static void load_for_waiter(struct work *work)
-{
-	struct chain_waiter *w =
-		(struct chain_waiter *)((char *)work - offsetof(struct chain_waiter, load));
-	struct restore *r = w->restore;
-
-	if (chunkmap_load(r->map, w->chunk, w->n) < 0)
-		log_error("the map of a restore cannot be read");
-	w->fn(w);
-	restore_unref(r);
-}
-
-/* What one look finds: units to wait for and to start; false: a page is missing. */
-static bool look_locked(struct restore *r, uint64_t chunk, uint64_t end,
-			struct unit **ret_wait, struct unit **ret_made)
-{
-	while (chunk < end) {
+	while (chunk < end && f->n_made < MAX_MADE) {
 		uint64_t next = end;
 		struct unit *u = of_chunk_locked(r, chunk, &next);
 		int64_t n;
 		bool set;
 
 		if (u) {
-			*ret_wait = *ret_wait ? *ret_wait : u;
+			f->wait = f->wait ? f->wait : u;
 			chunk = u->chunk + u->n;
 			continue;
 		}
 		n = chunkmap_run(r->map, chunk, next - chunk, &set);
+		f->load = n < 0;
 		if (n < 0)
-			return false;
+			return;
 		if (!set) {
-			n = n < RUN_CHUNKS ? n : RUN_CHUNKS;
-			u = new_locked(r, chunk, (uint64_t)n);
+			n = n < RESTORE_RUN_CHUNKS ? n : RESTORE_RUN_CHUNKS;
+			u = unit_new_locked(r, chunk, (uint64_t)n);
+			f->no_memory = !u;
 			if (!u)
-				return false;
-			u->next = *ret_made;
-			*ret_made = u;
-			*ret_wait = *ret_wait ? *ret_wait : u;
+				return;
+			u->next = f->made;
+			f->made = u;
+			f->n_made++;
+			f->wait = f->wait ? f->wait : u;
 		}
 		chunk += (uint64_t)n;
 	}
-	return true;
+}
+
+/* True: there is nothing to wait for. */
+static bool find_or_wait(struct restore *r, uint64_t chunk, uint64_t end,
+			 struct chain_waiter *w, struct found *f)
+{
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&r->lock);
+
+	w->queue = NULL;
+	if (r->abandoned)
+		return true;
+	if (!r->planned) {
+		queue_locked(w, &r->unplanned);
+		return false;
+	}
+	look_locked(r, chunk, end, f);
+	if (f->wait) {
+		f->load = f->no_memory = false;
+		queue_locked(w, &f->wait->waiters);
+	}
+	return !f->wait && !f->load && !f->no_memory;
 }
 
 bool restore_prepare(struct restore *r, uint64_t chunk, uint64_t n,
 		     struct chain_waiter *waiter)
 {
 	uint64_t end = chunk + n < r->n_chunks ? chunk + n : r->n_chunks;
-	struct unit *wait = NULL, *made = NULL, *u;
-	bool load;
+	struct found f = { 0 };
+	struct unit *u;
+	bool ready = find_or_wait(r, chunk, end, waiter, &f);
 
-	pthread_mutex_lock(&r->lock);
-	if (!r->planned) {
-		TAILQ_INSERT_TAIL(&r->unplanned, waiter, link);
-		pthread_mutex_unlock(&r->lock);
-		return false;
+	while ((u = f.made)) {
+		f.made = u->next;
+		unit_start(u);
 	}
-	load = !look_locked(r, chunk, end, &wait, &made) && !wait;
-	if (wait)
-		TAILQ_INSERT_TAIL(&wait->waiters, waiter, link);
-	if (load) {
+	if (f.load) {
 		restore_ref(r);
 		waiter->restore = r;
 		waiter->chunk = chunk;
 		waiter->n = end - chunk;
 		waiter->load.fn = load_for_waiter;
-	}
-	pthread_mutex_unlock(&r->lock);
-	while ((u = made)) {
-		made = u->next;
-		unit_start(u);
-	}
-	if (load)
 		workers_submit(r->all->workers, &waiter->load);
-	return !wait && !load;
+	} else if (f.no_memory) {
+		stall(r, waiter);
+	}
+	return ready;
 }
 
 /* ---- in the background ----------------------------------------------------------- */
 
-enum next { NEXT_NOTHING, NEXT_UNIT, NEXT_LOAD, NEXT_DONE };
+enum next { NEXT_NOTHING, NEXT_UNIT, NEXT_LOAD, NEXT_LATER, NEXT_DONE };
 
 static enum next next_locked(struct restore *r, struct unit **ret_unit)
 {
@@ -605,10 +399,10 @@ static enum next next_locked(struct restore *r, struct unit **ret_unit)
 		if (n < 0)
 			return NEXT_LOAD;
 		if (!set) {
-			n = n < RUN_CHUNKS ? n : RUN_CHUNKS;
-			*ret_unit = new_locked(r, r->cursor, (uint64_t)n);
+			n = n < RESTORE_RUN_CHUNKS ? n : RESTORE_RUN_CHUNKS;
+			*ret_unit = unit_new_locked(r, r->cursor, (uint64_t)n);
 			if (!*ret_unit)
-				return NEXT_NOTHING;
+				return NEXT_LATER;
 			(*ret_unit)->background = true;
 			r->n_background++;
 			r->cursor += (uint64_t)n;
@@ -628,15 +422,18 @@ static enum next next_locked(struct restore *r, struct unit **ret_unit)
 
 static void load_work(struct work *work)
 {
-	struct restore *r = (struct restore *)((char *)work - offsetof(struct restore, load));
+	struct restore *r =
+		(struct restore *)((char *)work - offsetof(struct restore, load));
 	uint64_t rest = r->n_chunks - r->cursor;
+	int rc = load_page(r, r->cursor, rest < PAGE_CHUNKS ? rest : PAGE_CHUNKS);
 
-	if (chunkmap_load(r->map, r->cursor, rest < PAGE_CHUNKS ? rest : PAGE_CHUNKS) < 0)
-		log_error("the map of a restore cannot be read");
 	pthread_mutex_lock(&r->lock);
 	r->loading = false;
 	pthread_mutex_unlock(&r->lock);
-	background(r);
+	if (rc < 0)
+		dataop_retry(r->all, &r->retry);
+	else
+		restore_background(r);
 	restore_unref(r);
 }
 
@@ -649,8 +446,7 @@ static void tell_done(struct restore *r)
 	pthread_mutex_unlock(&r->lock);
 }
 
-/* Makes the units that there is room for. */
-static void background(struct restore *r)
+void restore_background(struct restore *r)
 {
 	enum next next;
 
@@ -668,6 +464,8 @@ static void background(struct restore *r)
 			restore_ref(r);
 			r->load.fn = load_work;
 			workers_submit(r->all->workers, &r->load);
+		} else if (next == NEXT_LATER) {
+			dataop_retry(r->all, &r->retry);
 		} else if (next == NEXT_DONE) {
 			tell_done(r);
 		}
@@ -679,20 +477,17 @@ void restore_resume(struct restore *r)
 	image_set_restore(r->params.image, r);
 }
 
-/* What waits for the plan goes on. */
-static void release_unplanned(struct restore *r)
+/* What waits for the plan, or for better times, looks again. */
+static void release(struct restore *r)
 {
-	struct waiter_list waiters = TAILQ_HEAD_INITIALIZER(waiters);
-	struct chain_waiter *w;
+	struct chain_waiters waiters = TAILQ_HEAD_INITIALIZER(waiters);
 
 	pthread_mutex_lock(&r->lock);
 	r->planned = true;
-	TAILQ_CONCAT(&waiters, &r->unplanned, link);
+	restore_take_waiters(&r->unplanned, &waiters);
+	restore_take_waiters(&r->stalled, &waiters);
 	pthread_mutex_unlock(&r->lock);
-	while ((w = TAILQ_FIRST(&waiters))) {
-		TAILQ_REMOVE(&waiters, w, link);
-		w->fn(w);
-	}
+	restore_wake(&waiters);
 }
 
 void restore_attach(struct restore *r)
@@ -701,9 +496,8 @@ void restore_attach(struct restore *r)
 	r->attached = true;
 	pthread_mutex_unlock(&r->lock);
 	volume_set_restore(r->params.volume, r);
-	image_set_restore(r->params.image, r);
-	release_unplanned(r);
-	background(r);
+	release(r);
+	restore_background(r);
 }
 
 void restore_detach(struct restore *r)
@@ -713,13 +507,17 @@ void restore_detach(struct restore *r)
 	pthread_mutex_lock(&r->lock);
 	was_attached = r->attached;
 	r->attached = false;
+	r->abandoned = !was_attached;
 	while (r->in_watcher)
 		pthread_cond_wait(&r->quiet, &r->lock);
 	pthread_mutex_unlock(&r->lock);
 	image_set_restore(r->params.image, NULL);
 	if (was_attached)
 		volume_set_restore(r->params.volume, NULL);
-	release_unplanned(r);
+	release(r);
+	/* One that goes on after the next start reads what is kept. */
+	if (!was_attached || chunkmap_n_set(r->map) == r->n_chunks)
+		chain_keep(r->chain, 0, 0);
 }
 
 /* ---- again ----------------------------------------------------------------------- */
@@ -740,8 +538,16 @@ static struct unit *take_lost(struct restore *r)
 	return list;
 }
 
+static void take_stalled(struct restore *r, struct chain_waiters *ret_waiters)
+{
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&r->lock);
+
+	restore_take_waiters(&r->stalled, ret_waiters);
+}
+
 void restore_kick(struct restore *r)
 {
+	struct chain_waiters waiters = TAILQ_HEAD_INITIALIZER(waiters);
 	bool stopping = dataops_is_stopping(r->all);
 	struct unit *u, *next;
 
@@ -754,7 +560,9 @@ void restore_kick(struct restore *r)
 		else
 			unit_start(u);
 	}
-	background(r);
+	take_stalled(r, &waiters);
+	restore_wake(&waiters);
+	restore_background(r);
 	restore_unref(r);
 }
 

@@ -53,8 +53,8 @@ int restore_open(const struct restore_params *params, struct restore **ret_resto
 void restore_ref(struct restore *restore);
 void restore_unref(struct restore *restore); /* takes NULL */
 
-/* Finds out what differs, and makes that durable.  Blocks; with the volume's fence
- * closed.  Changes of the image wait from here on.  -errno. */
+/* Finds out what differs, and makes that durable, and the image.  Blocks; with the
+ * volume's fence closed.  Changes of the image wait from here on.  -errno. */
 int restore_plan(struct restore *restore);
 
 /* The map is of a plan that was made before the process started. */
@@ -63,8 +63,9 @@ void restore_resume(struct restore *restore);
 /* The volume reads as the image from here on (with the fence still closed, or before
  * the first request); the copying back begins. */
 void restore_attach(struct restore *restore);
-/* It is done, or was not begun, or the engine stops: nothing new is begun, the watcher not called any
- * more, and not running. */
+/* It is done, or was not begun, or the engine stops and the device is closed: the watcher
+ * is not called any more, and not running; nothing is begun in the background.  One that
+ * was never attached copies nothing: who waits for it goes on. */
 void restore_detach(struct restore *restore);
 
 uint64_t restore_sequence(const struct restore *restore);
@@ -76,6 +77,9 @@ uint64_t restore_sequence(const struct restore *restore);
  */
 bool restore_prepare(struct restore *restore, uint64_t chunk, uint64_t n,
 		     struct chain_waiter *waiter);
+
+/* The waiter is given up.  True: its fn is not called; false: it stood in no queue. */
+bool restore_cancel(struct restore *restore, struct chain_waiter *waiter);
 
 /* The volume's device is ready again, or its state changed. */
 void restore_kick(struct restore *restore);

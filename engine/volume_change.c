@@ -14,7 +14,8 @@
  *
  * An active change goes through its range in segments, one after another; for each:
  *
- *   PREPARE   what points in time need of these chunks is preserved (invariant I1)
+ *   PREPARE   what a restore brings there is there; then what points in time need of
+ *             these chunks is preserved (invariant I1)
  *   READ      blocks that it covers in part are read
  *   EDGES     they came
  *   SEND      parts go to the device, several at once
@@ -26,8 +27,8 @@
  * in a loop (turns), so that answers that come at once do not nest.
  *
  * A change whose user was answered by the reaper is given up where nothing of it is at
- * the device: queued, stuck, parked, waiting for the chain, or else before its next
- * step.  What is at the device ends by itself, and holds its blocks until then.
+ * the device: queued, stuck, parked, waiting for a restore or the chain, or else before its
+ * next step.  What is at the device ends by itself, and holds its blocks until then.
  *
  * A flush is a change without blocks: it is sent at once, through fences too, and
  * covers what was answered before it.
@@ -35,7 +36,7 @@
  * A fence that is closed keeps new changes queued; when none is active it is drained.
  *
  * Locks: v->lock.  The chain and the device are called without it, but for
- * chain_cancel().
+ * chain_cancel() and restore_cancel().
  */
 
 #include <assert.h>
@@ -475,9 +476,14 @@ static bool prepare(struct change *c)
 	uint64_t n = (c->seg_end - 1) / POOL_CHUNK_SIZE - chunk + 1;
 	bool ready = !restore || restore_prepare(restore, chunk, n, &c->waiter);
 
+	/* The reaper may have come before it waited. */
+	if (!ready && is_given_up(c))
+		ready = restore_cancel(restore, &c->waiter);
 	restore_unref(restore);
 	if (!ready)
 		return false;
+	if (is_given_up(c))
+		return true;
 	if (chain_prepare(chain, chunk, n, UINT64_MAX, &c->waiter))
 		return true;
 	/* The reaper may have come before it waited. */
@@ -664,6 +670,8 @@ static void give_up(struct dataop *op)
 		c->is_parked = false;
 		TAILQ_REMOVE(&v->parked, c, stuck_link);
 		v->n_active++;
+	} else if (c && v->restore && restore_cancel(v->restore, &c->waiter)) {
+		idle = c;
 	} else if (c && chain_cancel(v->chain, &c->waiter)) {
 		idle = c;
 		waited = true;
