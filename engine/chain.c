@@ -230,9 +230,22 @@ void point_remove(struct point *p)
 	point_unref(p);
 }
 
+uint64_t chain_newest_sequence(struct chain *c)
+{
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&c->lock);
+	const struct point *p = TAILQ_LAST(&c->points, point_list);
+
+	return p ? p->params.sequence : 0;
+}
+
 uint64_t point_id(const struct point *p)
 {
 	return p->params.id;
+}
+
+uint64_t point_sequence(const struct point *p)
+{
+	return p->params.sequence;
 }
 
 struct volume *point_volume(struct point *p)
@@ -555,14 +568,42 @@ static void copied_back(struct chain_waiter *waiter)
 	go_on((struct point_req *)((char *)waiter - offsetof(struct point_req, waiter)));
 }
 
-/* A point that is newer than a restore under way sees the volume as restored.  False:
- * it waits. */
+/* The restore under way that a point sees the volume after, with a reference; or NULL. */
+static struct restore *restore_before(struct point *p)
+{
+	struct restore *r = volume_get_restore(p->chain->volume);
+
+	if (r && restore_sequence(r) > p->params.sequence) {
+		restore_unref(r);
+		r = NULL;
+	}
+	return r;
+}
+
+bool point_awaits_restore(struct point *p)
+{
+	struct restore *r = restore_before(p);
+
+	restore_unref(r);
+	return r;
+}
+
+/* A copy-back waits for the connection, and a read does not. */
+static bool is_cut_off(const struct point_req *req)
+{
+	const struct chain *c = req->point->chain;
+
+	return dataops_is_stopping(c->all) ||
+	       (point_awaits_restore(req->point) && !volume_is_ready(c->volume));
+}
+
+/* What is read has been copied back.  False: it waits for that. */
 static bool is_restored(struct point_req *req)
 {
-	struct restore *r = volume_get_restore(req->point->chain->volume);
+	struct restore *r = restore_before(req->point);
 	bool ready = true;
 
-	if (r && restore_sequence(r) < req->point->params.sequence) {
+	if (r) {
 		req->waiter.fn = copied_back;
 		ready = restore_prepare(r, req->at / POOL_CHUNK_SIZE,
 					chunks_of(req->at, req->until), &req->waiter);
@@ -721,7 +762,7 @@ static bool read_step(struct point_req *req)
 		if (req->holder) {
 			req->step = READ_STORE;
 			to_worker(req, read_store);
-		} else if (dataops_is_stopping(req->point->chain->all)) {
+		} else if (is_cut_off(req)) {
 			return finish(req, -ENOTCONN);
 		} else if (is_restored(req)) {
 			read_volume(req);

@@ -31,8 +31,11 @@
 #include "engine/volume.h"
 
 struct chain;
+struct chain_waiter;
 struct point;
 struct restore;
+
+TAILQ_HEAD(chain_waiters, chain_waiter);
 
 enum { POINT_REASON_MAX = 512 };
 
@@ -92,6 +95,7 @@ void point_tick(struct point *point);
 void point_remove(struct point *point);
 
 uint64_t point_id(const struct point *point);
+uint64_t point_sequence(const struct point *point);
 struct volume *point_volume(struct point *point);
 bool point_is_broken(struct point *point, char *reason, size_t size);
 /* Bytes allocated by its store, as of the last change of a second or so. */
@@ -106,8 +110,11 @@ struct chain_waiter {
 	TAILQ_ENTRY(chain_waiter) link;
 	struct work load;
 	struct point *point;
-	struct restore *restore;
 	uint64_t chunk, n;
+
+	/* The restore's: the queue it stands in; or the restore whose pages it loads. */
+	struct chain_waiters *queue;
+	struct restore *restore;
 };
 
 /*
@@ -146,6 +153,9 @@ void point_read(struct point_req *req);
  * page of a map is not in memory; point_load() brings it.
  */
 int64_t point_run(struct point *point, uint64_t chunk, uint64_t max, bool *ret_preserved);
+/* The volume is being restored since before the point: what its device tells of its
+ * extents is not true of the point. */
+bool point_awaits_restore(struct point *point);
 int point_load(struct point *point, uint64_t chunk, uint64_t n); /* blocks; -errno */
 
 /* For restore.c.  Blocking.  Whether a store of the point or a newer one holds chunks
@@ -154,6 +164,13 @@ int point_has_store(struct point *point, uint64_t chunk, uint64_t *run, bool *re
 /* Reads a chunk that a store of the point or a newer one, of a sequence below `before`,
  * holds; also of a point that is broken or leaving.  -ENODATA: none holds it. */
 int point_read_held(struct point *point, uint64_t chunk, uint64_t before, char *buf);
+
+/* Leaving points of a sequence from `from` on and below `until` are not handed over: a
+ * restore reads what they hold, also when the point that it is for is broken, and so
+ * takes nothing over.  Both 0: no more. */
+void chain_keep(struct chain *chain, uint64_t from, uint64_t until);
+/* The sequence of the newest point that is armed; 0: there is none. */
+uint64_t chain_newest_sequence(struct chain *chain);
 
 /* ---- for volume.c ---------------------------------------------------------------- */
 

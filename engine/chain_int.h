@@ -62,6 +62,7 @@ struct chain {
 	struct dataop_retry retry; /* preserves that lost their connection or failed */
 
 	/* handover.c */
+	uint64_t keep_from, keep_until; /* chain_keep() */
 	bool handing;		 /* a work is under way */
 	bool failed;		 /* the last one failed: point_tick() tries again */
 	struct point *from, *to; /* with references, while handing */

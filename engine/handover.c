@@ -7,7 +7,8 @@
  * then the owner is told that the leaving point can go.
  *
  * One point of a chain at a time, the oldest leaving one first, so that between it and
- * the one it hands to there is none that leaves; and not before every preserve into it
+ * the one it hands to there is none that leaves (but for those that a restore keeps:
+ * what these hold, the older one does not miss); and not before every preserve into it
  * has ended, or it would go with what the cursor has passed by.  A leaving point without
  * an older needed one can go at once.
  *
@@ -29,7 +30,12 @@ enum {
 	WORK_CHUNKS = 16 * PIECE_CHUNKS, /* then others have their turn */
 };
 
-/* The oldest leaving point that was not told yet, if it can hand over now; *ret_to the
+static bool is_kept(const struct chain *c, const struct point *p)
+{
+	return c->keep_from <= p->params.sequence && p->params.sequence < c->keep_until;
+}
+
+/* The oldest leaving point that was not told yet and is not kept, if it can hand over now; *ret_to the
  * next older needed one. */
 static struct point *choose_locked(struct chain *c, struct point **ret_to)
 {
@@ -38,7 +44,7 @@ static struct point *choose_locked(struct chain *c, struct point **ret_to)
 	TAILQ_FOREACH(p, &c->points, link) {
 		if (point_is_needed(p))
 			needed = p;
-		if (p->leaving && !p->told) {
+		if (p->leaving && !p->told && !is_kept(c, p)) {
 			*ret_to = needed;
 			return p->n_preserves ? NULL : p;
 		}
@@ -214,4 +220,14 @@ void handover_run(struct chain *c)
 		return;
 	c->handover.fn = handover_work;
 	workers_submit(c->all->workers, &c->handover);
+}
+
+void chain_keep(struct chain *c, uint64_t from, uint64_t until)
+{
+	pthread_mutex_lock(&c->lock);
+	c->keep_from = from;
+	c->keep_until = until;
+	pthread_mutex_unlock(&c->lock);
+	if (!until)
+		handover_run(c);
 }
