@@ -21,7 +21,8 @@
  * is unmapped reads as zeros for certain.  The answer speaks of the volume at a time
  * after the point.  A chunk that is in no store of the chain when the answer is used
  * was not changed from the point to then, so that its part of the answer is true of
- * the point, and it is set in the map without being read.
+ * the point, and it is set in the map without being read.  While the volume is restored
+ * to what the point is newer than, the device is not asked: nothing of that holds then.
  */
 
 #include <errno.h>
@@ -180,6 +181,10 @@ static bool must_ask(struct image *img)
 
 	if (c->no_extents)
 		return false;
+	if (point_awaits_restore(img->source)) {
+		c->n_extents = 0;
+		return false;
+	}
 	if (!c->extents) {
 		c->no_extents =
 			!volume_get_info(point_volume(img->source), &info) || !info.thin;

@@ -335,9 +335,13 @@ static bool range_is_present(struct image *img, uint64_t offset, size_t len)
 
 ssize_t image_try_read(struct image *img, void *buf, size_t len, uint64_t offset)
 {
+	struct volume *redirect = __atomic_load_n(&img->redirect, __ATOMIC_ACQUIRE);
 	struct iovec iov = { .iov_base = buf };
 	ssize_t n;
 
+	/* The file does not have yet what the volume reads as. */
+	if (redirect && volume_is_restoring(redirect))
+		return -EAGAIN;
 	if (offset >= img->size || !len)
 		return 0;
 	if (len > img->size - offset)

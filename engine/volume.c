@@ -97,6 +97,11 @@ struct restore *volume_get_restore(struct volume *v)
 	return v->restore;
 }
 
+bool volume_is_restoring(const struct volume *v)
+{
+	return __atomic_load_n(&v->restore, __ATOMIC_ACQUIRE);
+}
+
 void volume_set_restore(struct volume *v, struct restore *restore)
 {
 	struct restore *before;
@@ -186,6 +191,16 @@ bool volume_get_info(struct volume *v, struct bd_info *ret_info)
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&v->lock);
 
 	return v->bd && bd_get_info(v->bd, ret_info);
+}
+
+unsigned volume_logins(struct volume *v)
+{
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&v->lock);
+	struct bd_status status = { 0 };
+
+	if (v->bd)
+		bd_get_status(v->bd, &status);
+	return status.logins;
 }
 
 void volume_submit(struct volume *v, struct bd_req *req)

@@ -47,6 +47,8 @@ void volume_kick(struct volume *volume);
 
 bool volume_is_ready(struct volume *volume);
 bool volume_get_info(struct volume *volume, struct bd_info *ret_info);
+/* How often its device has logged in; 0 without a device. */
+unsigned volume_logins(struct volume *volume);
 /* All zero without a device. */
 void volume_get_geometry(struct volume *volume, struct bd_geometry *ret);
 struct chain *volume_chain(struct volume *volume);
@@ -58,6 +60,7 @@ void volume_io(struct volume *volume, struct engine_io *io, unsigned timeout_ms)
 
 /* The restore that is under way, with a reference; NULL: none. */
 struct restore *volume_get_restore(struct volume *volume);
+bool volume_is_restoring(const struct volume *volume);
 void volume_set_restore(struct volume *volume, struct restore *restore);
 
 /* Each change is durable when it is answered (FUA), for a device that may lose its

@@ -18,7 +18,8 @@
  * is known to have changed.
  *
  * A seek asks which extents are mapped, answer after answer, until one is of the kind
- * that is looked for.  What a device does not tell is data.
+ * that is looked for.  What a device does not tell is data, and so is all of a volume that is
+ * being restored: the device does not know yet what it will have.
  */
 
 #include <errno.h>
@@ -216,8 +217,9 @@ static void copied_back(struct chain_waiter *waiter)
 	struct bd_geometry g;
 
 	volume_get_geometry(v, &g);
-	if (!g.known) {
-		/* The device was taken away: the read waits for another. */
+	if (!g.known || !g.ready) {
+		/* The connection is lost, or the device was taken away: the read waits
+		 * for it without its buffer. */
 		cb->op->error = -ENOTCONN;
 		finish(cb->op);
 		free(cb);
@@ -433,7 +435,9 @@ void volume_seek(struct volume *v, struct engine_io *io, unsigned timeout_ms)
 	/* The size as of now: the device may go before it answers. */
 	op->len = info.size - op->offset;
 	op->big = true;
-	op->buf = info.thin ? calloc(BD_MAX_EXTENTS, sizeof(struct bd_extent)) : NULL;
+	op->buf = info.thin && !volume_is_restoring(v) ?
+			  calloc(BD_MAX_EXTENTS, sizeof(struct bd_extent)) :
+			  NULL;
 	op->next_part = op->offset / info.block_size * info.block_size;
 	if (op->buf) {
 		seek_ask(&op->work);
