@@ -330,7 +330,7 @@ static void show(struct engine *e, struct draft *d, struct committing *c)
 	bool detaching = d->row.detaching != rel->row.detaching;
 
 	c->files = changed_times(&rel->row, &d->row);
-	if (d->instant)
+	if (d->durable)
 		d->durable(d);
 	engine_lock(e);
 	rel->row = d->row;
@@ -339,7 +339,7 @@ static void show(struct engine *e, struct draft *d, struct committing *c)
 		c->changed[i] = pair_differs(rel->pairs[i], &d->pairs[i]) || detaching;
 		apply_pair(rel->pairs[i], &d->pairs[i], &c->left[i]);
 	}
-	if (d->instant)
+	if (d->visible)
 		d->visible(d);
 	if (c->with_job)
 		job_apply(rel->job, &c->job);

@@ -301,6 +301,12 @@ static void open_image(void *thing, void *opaque)
 		element_open(el);
 }
 
+static void keep_for_restore(void *thing, void *opaque)
+{
+	(void)opaque;
+	pair_keep_for_restore(thing);
+}
+
 static void resume_restore(void *thing, void *opaque)
 {
 	(void)opaque;
@@ -369,6 +375,7 @@ static void *run(void *opaque)
 	bool quit = false;
 
 	index_each(&e->by_id[ENGINE_ELEMENT], make_volume, NULL);
+	index_each(&e->by_id[ENGINE_PAIR], keep_for_restore, NULL);
 	points_open_all(e);
 	index_each(&e->by_id[ENGINE_ELEMENT], open_image, NULL);
 	index_each(&e->by_id[ENGINE_PAIR], resume_restore, NULL);
@@ -575,10 +582,8 @@ static void stop_element(void *thing, void *opaque)
 	bool keep = element_in_relationship(el);
 	int r;
 
-	if (el->target_of) {
+	if (el->target_of)
 		pair_detach(el->target_of);
-		pair_stop_restore(el->target_of);
-	}
 	if (el->image) {
 		r = image_checkpoint(el->image);
 		if (r < 0)
@@ -594,6 +599,12 @@ static void stop_element(void *thing, void *opaque)
 		volume_kick(el->volume);
 }
 
+static void stop_restore(void *thing, void *opaque)
+{
+	(void)opaque;
+	pair_stop_restore(thing);
+}
+
 static void end_calls(struct engine *e, struct message *m)
 {
 	(void)m;
@@ -607,6 +618,8 @@ static void close_elements(struct engine *e, struct message *m)
 	struct stop_message *stop = (struct stop_message *)m;
 
 	index_each(&e->by_id[ENGINE_ELEMENT], stop_element, stop);
+	/* Nothing reaches a source any more that was not restored. */
+	index_each(&e->by_id[ENGINE_PAIR], stop_restore, NULL);
 	elements_save_changed(e);
 	if (store_end_run(e->store) < 0)
 		log_warn("the state store cannot be written: the next start takes this for "

@@ -322,6 +322,13 @@ static void request(struct engine *e, struct job *j, unsigned requested,
 			     cim_name(&cim_job_request, requested));
 		return;
 	}
+	if (relation_is_restoring(j->rel)) {
+		outcome_fail(o, CIM_RETURN_IN_USE, 0,
+			     "%s: half a restore would leave neither the old content nor "
+			     "the restored one; it ends by itself",
+			     cim_name(&cim_job_request, requested));
+		return;
+	}
 	if (requested == CIM_JOB_REQUEST_SUSPEND)
 		r = suspend(e, j);
 	else if (requested == CIM_JOB_REQUEST_START)

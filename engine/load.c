@@ -431,7 +431,8 @@ static bool is_moving(const struct relationship *rel)
 {
 	for (size_t i = 0; i < rel->n_pairs; i++)
 		if (rel->pairs[i]->copy_state == CIM_COPY_UNSYNCHRONIZED ||
-		    rel->pairs[i]->copy_state == CIM_COPY_SUSPENDED)
+		    rel->pairs[i]->copy_state == CIM_COPY_SUSPENDED ||
+		    rel->pairs[i]->restore_sequence)
 			return true;
 	return rel->row.detaching;
 }

@@ -159,8 +159,10 @@ struct pair {
 	struct point_object *point; /* what the target is read from; NULL: none, or the
 				     * source as it is */
 	struct point *direct;       /* the latter; with a reference */
-	uint64_t restore_sequence, wanted_sequence; /* of a restore; 0 = none */
-	struct restore *restore; /* with a reference, while it is under way */
+	uint64_t restore_sequence;  /* of a restore that is under way; 0 = none */
+	struct restore *restore;    /* with a reference, while it is under way */
+	bool restored;		    /* its end is to be recorded */
+	uint64_t restored_bytes;    /* once it was */
 	bool written; /* users have written to the target since the instant */
 	bool written_wanted; /* that could not be recorded yet */
 	uint64_t bytes_copied, bytes_skipped; /* before this process's */
@@ -438,9 +440,8 @@ struct draft {
 	unsigned job_error_code;
 	const char *job_error;
 	const char *new_job; /* the method of a job that begins; or NULL */
-	/* Whose points get their sequence with it; or NULL: then neither are these. */
-	struct instant *instant;
-	/* It is durable, and not visible yet: the images get their new sources. */
+	struct instant *instant; /* whose points get their sequence with it; or NULL */
+	/* Both may be NULL.  It is durable, and not visible yet: the data path switches. */
 	void (*durable)(struct draft *d);
 	/* It becomes visible; the lock is held. */
 	void (*visible)(struct draft *d);
@@ -485,14 +486,27 @@ void operation_write(struct engine *e, struct engine_command *cmd);
  * -errno: not begun. */
 int operation_take_instant(struct engine *e, struct relationship *rel,
 			   const char *method);
+/* An operation is under way, or (NULL) no longer. */
+void relation_set_op(struct engine *e, struct relationship *rel,
+		     struct operation_call *call);
 void operation_allowed(const struct relationship *rel, struct strbuf *b);
 
 /* operation_restore.c: RestoreFromReplica, in a job.  0 or -errno: not begun. */
 int operation_start_restore(struct engine *e, struct relationship *rel);
 bool relation_is_restoring(const struct relationship *rel);
+/* Whether one that is under way reads what a point of its source holds. */
+bool restore_needs_point(const struct point_object *po);
+/* At start, before the points are opened: those stay. */
+void pair_keep_for_restore(struct pair *p);
 /* At start, before the source's device is open: goes on, or the source is in Error. */
 void pair_resume_restore(struct pair *p);
+/* The end of one whose end could not be recorded is recorded. */
+void pair_record_restored(struct engine *e, struct pair *p);
+/* At stop, when the source's device is closed. */
 void pair_stop_restore(struct pair *p);
+/* Of what the restores of a relationship copy back; the lock is held. */
+void relation_restore_progress(const struct relationship *rel,
+			       struct image_progress *ret_progress);
 
 /* job.c */
 struct job *job_new(const struct store_job *row);

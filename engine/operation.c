@@ -213,6 +213,31 @@ static bool describe_open_sources(struct engine *e, const struct relationship *r
 	return false;
 }
 
+/* A source that cannot be restored from these replicas. */
+static bool cannot_restore(const struct relationship *rel, struct outcome *o)
+{
+	for (size_t i = 0; i < rel->n_pairs; i++) {
+		const struct element *source = rel->pairs[i]->source;
+
+		for (size_t k = 0; k < i; k++)
+			if (rel->pairs[k]->source == source) {
+				outcome_fail(o, CIM_RETURN_NOT_SUPPORTED, 0,
+					     "RestoreFromReplica: relationship \"%s\" has "
+					     "several replicas of \"%s\"; make one of its "
+					     "own for each that is to be restored from",
+					     rel->row.name, source->obj.name);
+				return true;
+			}
+		if (source->have_info && source->info.read_only) {
+			outcome_fail(o, CIM_RETURN_FAILED, EROFS,
+				     "RestoreFromReplica: \"%s\" is read-only",
+				     source->obj.name);
+			return true;
+		}
+	}
+	return false;
+}
+
 static void restore(struct engine *e, struct relationship *rel, bool force,
 		    struct outcome *o)
 {
@@ -220,6 +245,8 @@ static void restore(struct engine *e, struct relationship *rel, bool force,
 	char handles[128];
 	int r;
 
+	if (cannot_restore(rel, o) || lacks_source(rel, "RestoreFromReplica", o))
+		return;
 	if (busy) {
 		outcome_fail(o, CIM_RETURN_IN_USE, 0,
 			     "RestoreFromReplica: another operation on \"%s\" is under way; "

@@ -38,8 +38,8 @@ struct operation_call {
 };
 
 /* Waits for Synchronized and `control` depend on it. */
-static void set_op(struct engine *e, struct relationship *rel,
-		   struct operation_call *call)
+void relation_set_op(struct engine *e, struct relationship *rel,
+		     struct operation_call *call)
 {
 	engine_lock(e);
 	rel->op = call;
@@ -49,7 +49,7 @@ static void set_op(struct engine *e, struct relationship *rel,
 
 static void call_free(struct operation_call *call)
 {
-	set_op(call->instant.engine, call->rel, NULL);
+	relation_set_op(call->instant.engine, call->rel, NULL);
 	free(call);
 }
 
@@ -312,7 +312,7 @@ int operation_take_instant(struct engine *e, struct relationship *rel, const cha
 		.done = done,
 		.opaque = call,
 	};
-	set_op(e, rel, call);
+	relation_set_op(e, rel, call);
 	engine_post(e, &call->m);
 	return 0;
 }

@@ -281,7 +281,7 @@ static void open_at_start(void *thing, void *opaque)
 		 po->pool ? strerror(-r) : "the pool is no longer configured");
 	break_pairs(e, po, true, r, reason);
 	/* Nobody reads it any more, and it has nothing to hand over. */
-	if (po->pool)
+	if (po->pool && !restore_needs_point(po))
 		po->handed = true;
 }
 

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "conf/timefmt.h"
+#include "engine/restore.h"
 
 static unsigned common(const struct relationship *rel, size_t offset, unsigned mixed)
 {
@@ -67,6 +68,10 @@ void pair_reserve(struct pair *p)
 void relation_progress(const struct relationship *rel, struct image_progress *ret)
 {
 	*ret = (struct image_progress){ 0 };
+	if (relation_is_restoring(rel)) {
+		relation_restore_progress(rel, ret);
+		return;
+	}
 	for (size_t i = 0; i < rel->n_pairs; i++) {
 		struct image_progress p;
 
@@ -152,6 +157,17 @@ static void describe_source(const struct element *el, char *buf, size_t size)
 		snprintf(buf, size, "%.600s", why);
 }
 
+static void describe_restore(const struct pair *p, char *buf, size_t size)
+{
+	struct restore_progress progress = { 0 };
+
+	describe_source(p->source, buf, size);
+	if (*buf || !p->restore)
+		return;
+	restore_progress(p->restore, &progress);
+	snprintf(buf, size, "%s", progress.error);
+}
+
 static void describe_wait(struct relationship *rel, char *buf, size_t size)
 {
 	unsigned state = relation_copy_state(rel);
@@ -165,7 +181,9 @@ static void describe_wait(struct relationship *rel, char *buf, size_t size)
 				    "jobs/%" PRIu64 "/control",
 			 rel->job->obj.id, rel->job->obj.id);
 	for (size_t i = 0; i < rel->n_pairs && !*buf; i++)
-		if (rel->pairs[i]->copy_state == CIM_COPY_UNSYNCHRONIZED ||
+		if (rel->pairs[i]->restore_sequence)
+			describe_restore(rel->pairs[i], buf, size);
+		else if (rel->pairs[i]->copy_state == CIM_COPY_UNSYNCHRONIZED ||
 		    (rel->row.detaching && !rel->pairs[i]->target->complete))
 			describe_source(rel->pairs[i]->source, buf, size);
 }
@@ -257,6 +275,9 @@ void relation_tick(struct engine *e, struct relationship *rel, int64_t now_ms)
 	for (size_t i = 0; i < rel->n_pairs; i++)
 		if (rel->pairs[i]->written_wanted)
 			pair_written(e, rel->pairs[i]);
+	for (size_t i = 0; i < rel->n_pairs; i++)
+		if (rel->pairs[i]->restored)
+			pair_record_restored(e, rel->pairs[i]);
 	if (state != CIM_COPY_UNSYNCHRONIZED && state != CIM_COPY_SUSPENDED &&
 	    state != CIM_COPY_MIXED && rel->row.sync_type != CIM_SYNC_SNAPSHOT)
 		return;

@@ -542,17 +542,18 @@ static int record_broken(struct engine *e, struct relationship *rel, const struc
 		if (d.pairs[i].copy_state == CIM_COPY_BROKEN)
 			continue;
 		d.pairs[i].copy_state = CIM_COPY_BROKEN;
-		d.pairs[i].progress_status = CIM_PROGRESS_NOT_APPLICABLE;
 		d.pairs[i].when_synced = 0;
 		/* A restore goes on, and reads it. */
-		if (!d.pairs[i].restore_sequence)
+		if (!d.pairs[i].restore_sequence) {
+			d.pairs[i].progress_status = CIM_PROGRESS_NOT_APPLICABLE;
 			d.pairs[i].point = NULL;
+		}
 		d.pairs[i].error = !p || rel->pairs[i] == p ? reason : others;
 	}
 	d.row.when_synced = 0;
 	d.row.detaching = false;
-	/* The job of one that takes a new instant goes on. */
-	if (!rel->op)
+	/* The job of one that takes a new instant goes on, and that of a restore. */
+	if (!rel->op && !relation_is_restoring(rel))
 		d.job_state = CIM_JOB_EXCEPTION;
 	d.job_error_code = outcome_code_of_errno(-error);
 	d.job_error = reason;
