@@ -398,6 +398,16 @@ static int wait_attr(struct fs *fs, const struct node *node, struct stat *st)
 	return 0;
 }
 
+/* Never none: GNU tar -S takes a file without blocks for one hole, and does not look.
+ * But what is read through an image is in no block of its own, and what was written a
+ * moment ago in none that was counted. */
+static blkcnt_t data_blocks(const struct element_info *info)
+{
+	return info->allocated > 512 ? (blkcnt_t)((info->allocated + 511) / 512) :
+	       info->size	     ? 1 :
+				       0;
+}
+
 /* A `shared` element is written by others unseen, so its time is now. */
 static int data_attr(struct fs *fs, const struct node *node, struct stat *st,
 		     double *ret_timeout)
@@ -409,7 +419,7 @@ static int data_attr(struct fs *fs, const struct node *node, struct stat *st,
 		return r;
 	st->st_nlink = info.is_image ? 2 : 1;
 	st->st_size = info.known ? (off_t)info.size : 0;
-	st->st_blocks = info.known ? (blkcnt_t)((info.allocated + 511) / 512) : 0;
+	st->st_blocks = info.known ? data_blocks(&info) : 0;
 	set_times(st, info.exclusive ? info.modified_ms : timefmt_now_ms());
 	*ret_timeout = info.exclusive && info.known ? SHORT : 0;
 	return 0;

@@ -268,6 +268,18 @@ END
 cmp elements/shared0/data "$(lun_file 1 4)"
 cmp elements/odd0/data "$(lun_file 1 3)"
 
+note "backups of an image that has nothing of its own: its bytes, not a hole"
+mkdir groups/fresh "$T/backup"
+echo "SourceElement=thin0 SyncType=Snapshot" > groups/fresh/spec
+tar -cSf "$T/backup.tar" -C groups/fresh/images fresh_1
+tar -xSf "$T/backup.tar" -C "$T/backup"
+cmp "$T/backup/fresh_1" "$(lun_file 1 2)"
+cp --sparse=auto groups/fresh/images/fresh_1 "$T/backup/copy"
+cmp "$T/backup/copy" "$(lun_file 1 2)"
+rm "$T/backup.tar" "$T"/backup/*
+echo ReturnToResourcePool > groups/fresh/control
+rmdir groups/fresh
+
 note "what stat says; the same after a restart"
 for image in db0-Clone db0-Snapshot odd0-Clone odd0-Snapshot; do
 	assert_eq "$(stat -c %i elements/${image}_1/data)" "$(stat -c %i groups/$image/images/${image}_1)" inode
