@@ -180,6 +180,17 @@ void engine_post(struct engine *e, struct message *m)
 	pthread_cond_signal(&e->queue_wakes);
 }
 
+void engine_start_work(struct engine *e, struct work *work)
+{
+	__atomic_add_fetch(&e->n_works, 1, __ATOMIC_ACQ_REL);
+	workers_submit(e->workers, work);
+}
+
+void engine_work_done(struct engine *e)
+{
+	__atomic_sub_fetch(&e->n_works, 1, __ATOMIC_ACQ_REL);
+}
+
 bool engine_is_stopping(struct engine *e)
 {
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&e->queue_lock);
@@ -633,7 +644,8 @@ static bool nothing_held(struct engine *e)
 
 static bool all_closed(struct engine *e)
 {
-	return !__atomic_load_n(&e->n_closing, __ATOMIC_ACQUIRE) && nothing_held(e);
+	return !__atomic_load_n(&e->n_closing, __ATOMIC_ACQUIRE) &&
+	       !__atomic_load_n(&e->n_works, __ATOMIC_ACQUIRE) && nothing_held(e);
 }
 
 /* Messages are taken meanwhile. */

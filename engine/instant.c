@@ -123,7 +123,7 @@ void instant_run(struct instant *in)
 {
 	in->work.fn = make_files;
 	in->m.fn = take_files;
-	workers_submit(in->engine->workers, &in->work);
+	engine_start_work(in->engine, &in->work);
 }
 
 /* ---- undo ------------------------------------------------------------------------ */
@@ -300,6 +300,7 @@ static void take_files(struct engine *e, struct message *m)
 {
 	struct instant *in = (struct instant *)((char *)m - offsetof(struct instant, m));
 
+	engine_work_done(e);
 	if (engine_is_stopping(e)) {
 		end(in, -ENOTCONN, "stop");
 		return;

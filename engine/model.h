@@ -268,6 +268,7 @@ struct engine {
 	TAILQ_HEAD(, replica_call) calls; /* specs under way; the engine's thread */
 	TAILQ_HEAD(, hold) holds;
 	unsigned n_holds; /* atomic: those that a stop waits for */
+	unsigned n_works; /* atomic: works that use objects, and end in a message */
 	TAILQ_HEAD(, instant) instants;	  /* those with a closed fence; the same */
 	TAILQ_HEAD(, fence_set) fence_sets;
 	struct index points; /* by id; lock */
@@ -284,6 +285,10 @@ void engine_event(struct engine *e, enum engine_event_kind kind, enum engine_cla
 		  uint64_t id, uint64_t files);
 void engine_event_object(struct engine *e, enum engine_event_kind kind,
 			 const struct object *obj, uint64_t parent, bool by_command);
+/* A work that uses objects of the engine: a stop waits for the message that ends it,
+ * whose function calls engine_work_done() first. */
+void engine_start_work(struct engine *e, struct work *work);
+void engine_work_done(struct engine *e);
 bool engine_is_stopping(struct engine *e);
 void engine_lock(struct engine *e);
 void engine_unlock(struct engine *e);
@@ -365,8 +370,6 @@ void point_object_arm(struct point_object *po); /* once */
 void point_object_release(struct point_object *po);
 void points_open_all(struct engine *e); /* at start, before any device is open */
 void points_tick(struct engine *e);
-/* Bytes that the points of an element take in their pools; the lock is held. */
-uint64_t points_allocated(const struct element *el);
 /* Takes those of an element, whose rows are gone, out of the objects. */
 void points_drop_of(struct engine *e, struct element *el);
 

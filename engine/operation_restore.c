@@ -236,6 +236,7 @@ static void take_plan(struct engine *e, struct message *m)
 	struct relationship *rel = call->rel;
 	int r = engine_is_stopping(e) ? -ENOTCONN : call->result;
 
+	engine_work_done(e);
 	if (r >= 0 && has_broken(call)) {
 		fail(call, -EIO, "the replica broke");
 		return;
@@ -286,7 +287,7 @@ static void fenced(struct fence_set *set, void *opaque, int error)
 		return;
 	}
 	call->work.fn = plan_work;
-	workers_submit(call->engine->workers, &call->work);
+	engine_start_work(call->engine, &call->work);
 }
 
 /* ---- files ----------------------------------------------------------------------- */
@@ -309,6 +310,7 @@ static void take_files(struct engine *e, struct message *m)
 	struct operation_call *call = (struct operation_call *)m;
 	int r = engine_is_stopping(e) ? -ENOTCONN : call->result;
 
+	engine_work_done(e);
 	if (r >= 0)
 		r = close_fence(call);
 	if (r < 0)
@@ -353,7 +355,7 @@ static void begin_files(struct operation_call *call)
 	for (size_t i = 0; i < call->n; i++)
 		call->members[i].params.sequence = ++call->engine->point_sequence;
 	call->work.fn = files_work;
-	workers_submit(call->engine->workers, &call->work);
+	engine_start_work(call->engine, &call->work);
 }
 
 int operation_start_restore(struct engine *e, struct relationship *rel)

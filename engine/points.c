@@ -310,18 +310,6 @@ void points_tick(struct engine *e)
 		delete_handed(e, handed);
 }
 
-/* What the points of an element take in their pools. */
-uint64_t points_allocated(const struct element *el)
-{
-	const struct point_object *po;
-	uint64_t bytes = 0;
-
-	TAILQ_FOREACH(po, &el->points, link)
-		if (po->point)
-			bytes += point_allocated(po->point);
-	return bytes;
-}
-
 void points_drop_of(struct engine *e, struct element *el)
 {
 	struct point_object *po;
