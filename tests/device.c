@@ -118,6 +118,15 @@ static void give_extents(struct device *d, struct bd_req *req)
 	pthread_mutex_unlock(&d->lock);
 }
 
+static void flush(struct device *d)
+{
+	pthread_mutex_lock(&d->lock);
+	if (d->durable)
+		memcpy(d->durable, d->bytes, d->size);
+	pthread_mutex_unlock(&d->lock);
+	ADD(d->n_flushes, 1);
+}
+
 static int carry_out(struct device *d, struct bd_req *req)
 {
 	bool fails = rnd(1000) < NOW(d->fail);
@@ -135,7 +144,7 @@ static int carry_out(struct device *d, struct bd_req *req)
 	if (req->op == BD_EXTENTS)
 		give_extents(d, req);
 	else if (req->op == BD_FLUSH)
-		ADD(d->n_flushes, 1);
+		flush(d);
 	else
 		touch_bytes(d, req, fails ? req->length / 2 : req->length);
 	if (rnd(1000) < NOW(d->lose_after))
@@ -264,6 +273,7 @@ void device_away(struct device *d)
 
 void device_back(struct device *d)
 {
+	bd_count_login(&d->base);
 	bd_set_state(&d->base, BD_READY, NULL);
 }
 

@@ -84,6 +84,8 @@ struct device {
 	unsigned n_kept;
 	unsigned n_wrong;
 
+	char *durable; /* if set, gets what a flush makes durable; under the lock */
+
 	pthread_mutex_t lock; /* bytes, and what follows */
 	struct bd_req *kept;
 };
