@@ -134,8 +134,8 @@ static void record_failure(struct engine *e, struct relationship *rel, int error
 	if (engine_is_stopping(e) || draft_begin(&d, rel) < 0)
 		return;
 	d.job_state = CIM_JOB_EXCEPTION;
-	d.job_error_code = error == -ETIMEDOUT ? CIM_RETURN_TIMEOUT :
-						 outcome_code_of_errno(-error);
+	d.job_error_code =
+		error == -ETIMEDOUT ? CIM_RETURN_TIMEOUT : outcome_code_of_errno(-error);
 	d.job_error = text;
 	if (draft_commit(e, &d) < 0)
 		log_error("%s: cannot record that the restore failed", rel->row.name);
@@ -441,9 +441,10 @@ void pair_record_restored(struct engine *e, struct pair *p)
 	struct restore *restore;
 
 	if (record_done(e, p) < 0) {
-		log_error("%s: pair %u: cannot record the end of its restore; it is tried "
-			  "again",
-			  p->rel->row.name, p->n);
+		log_error(
+			"%s: pair %u: cannot record the end of its restore; it is tried "
+			"again",
+			p->rel->row.name, p->n);
 		return;
 	}
 	restore_progress(p->restore, &progress);
@@ -523,10 +524,11 @@ void pair_resume_restore(struct pair *p)
 		r = restore_open(&params, &restore);
 	}
 	if (r < 0) {
-		snprintf(error, sizeof(error),
-			 "its restore from \"%s\" cannot go on (%s), and half of it would "
-			 "be wrong; bring the pool back and start again",
-			 p->target->obj.name, strerror(-r));
+		snprintf(
+			error, sizeof(error),
+			"its restore from \"%s\" cannot go on (%s), and half of it would "
+			"be wrong; bring the pool back and start again",
+			p->target->obj.name, strerror(-r));
 		element_set_error(source, error);
 		return;
 	}

@@ -105,7 +105,8 @@ void restore_ref(struct restore *r)
 /* By a worker: it may take volume and image with it, and waits for a retry. */
 static void destroy(struct work *work)
 {
-	struct restore *r = (struct restore *)((char *)work - offsetof(struct restore, load));
+	struct restore *r =
+		(struct restore *)((char *)work - offsetof(struct restore, load));
 
 	dataop_retry_cancel(r->all, &r->retry);
 	chunkmap_close(r->map);
@@ -282,7 +283,7 @@ static struct unit *of_chunk_locked(struct restore *r, uint64_t chunk, uint64_t 
 {
 	struct unit *u;
 
-	TAILQ_FOREACH (u, &r->units, link) {
+	TAILQ_FOREACH(u, &r->units, link) {
 		if (u->chunk <= chunk && chunk < u->chunk + u->n)
 			return u;
 		if (u->chunk > chunk && u->chunk < *ret_next)
@@ -524,11 +525,12 @@ void restore_detach(struct restore *r)
 
 static struct unit *take_lost(struct restore *r)
 {
-	bool ready = volume_is_ready(r->params.volume), stopping = dataops_is_stopping(r->all);
+	bool ready = volume_is_ready(r->params.volume),
+	     stopping = dataops_is_stopping(r->all);
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&r->lock);
 	struct unit *u, *list = NULL;
 
-	TAILQ_FOREACH (u, &r->units, link) {
+	TAILQ_FOREACH(u, &r->units, link) {
 		if (!u->lost || (!ready && !stopping))
 			continue;
 		u->lost = false;
@@ -538,11 +540,17 @@ static struct unit *take_lost(struct restore *r)
 	return list;
 }
 
-static void take_stalled(struct restore *r, struct chain_waiters *ret_waiters)
+/* Who is to look again: who can wait for the device in a better place, too. */
+static void take_waiters(struct restore *r, struct chain_waiters *ret_waiters)
 {
+	bool ready = volume_is_ready(r->params.volume);
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&r->lock);
+	struct unit *u;
 
 	restore_take_waiters(&r->stalled, ret_waiters);
+	TAILQ_FOREACH(u, &r->units, link)
+		if (!ready)
+			restore_take_waiters(&u->waiters, ret_waiters);
 }
 
 void restore_kick(struct restore *r)
@@ -560,7 +568,7 @@ void restore_kick(struct restore *r)
 		else
 			unit_start(u);
 	}
-	take_stalled(r, &waiters);
+	take_waiters(r, &waiters);
 	restore_wake(&waiters);
 	restore_background(r);
 	restore_unref(r);

@@ -44,7 +44,7 @@ struct restore_params {
 	struct image *image;
 	struct pool *pool;
 	uint64_t sequence; /* rises with the instants of the volume, as the points' do */
-	uint64_t size;     /* bytes */
+	uint64_t size;	   /* bytes */
 	struct restore_watcher watcher;
 };
 

@@ -21,7 +21,14 @@
  *
  * What these lines are for shows when they are broken; then this fails (and, in brackets,
  * a test of check_restore.c):
-MUTATIONS
+ *   restore_unit.c, sync_next(): no BD_FLUSH before the bits
+ *   restore_unit.c, read_work(): the bits set before the data is written
+ *   restore_unit.c, unit_prepare(): `before` UINT64_MAX, or no chain_prepare() at all
+ *   volume_read.c, send_restored(): restore_prepare() left out
+ *   volume_change.c, prepare(): the same
+ *   chain.c, is_restored(): the same
+ *   image_write.c, is_copied_back(): the same
+ *   restore.c, restore_plan(): no image_flush()       (what_the_images_users_wrote_...)
  */
 
 #include "tests/device.h"
