@@ -566,6 +566,12 @@ static void drain(struct engine *e)
 		nanosleep(&moment, NULL);
 }
 
+struct loop *const *engine_loops(const struct engine *e, unsigned *ret_n)
+{
+	*ret_n = e->n_loops;
+	return e->loops;
+}
+
 int engine_start(struct engine *e)
 {
 	int r = start_threads(e);

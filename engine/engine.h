@@ -24,6 +24,7 @@
 #include "engine/props.h"
 
 struct engine;
+struct loop;
 
 /* ---- life ---------------------------------------------------------------- */
 
@@ -38,6 +39,9 @@ int engine_new(const struct config *config, struct engine **ret_engine,
 
 /* Starts the threads, the logins and the copies that were under way.  -errno. */
 int engine_start(struct engine *engine);
+
+/* After engine_start(), until engine_free(): the loops that carry requests out. */
+struct loop *const *engine_loops(const struct engine *engine, unsigned *ret_n);
 
 /*
  * Ends: commands and data requests under way are answered (-ENOTCONN for what

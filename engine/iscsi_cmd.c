@@ -326,6 +326,7 @@ void iscsi_session_submit(struct iscsi_session *s, struct bd_req *req)
 		take_request(s, req);
 		return;
 	}
+	loop_note_handover(s->loop);
 	head = atomic_load_explicit(&s->incoming, memory_order_relaxed);
 	do {
 		req->next = head;

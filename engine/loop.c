@@ -46,6 +46,7 @@ struct loop {
 	atomic_uint posting;		    /* threads inside loop_post() */
 	atomic_bool sleeping;
 	atomic_bool stop;
+	atomic_uint handed_over; /* by other loops */
 
 	/* The loop's thread only. */
 	uint64_t now_ns;
@@ -63,6 +64,17 @@ static _Thread_local const struct loop *current_loop;
 bool loop_is_current(const struct loop *loop)
 {
 	return current_loop == loop;
+}
+
+void loop_note_handover(struct loop *loop)
+{
+	if (current_loop && current_loop != loop)
+		atomic_fetch_add_explicit(&loop->handed_over, 1, memory_order_relaxed);
+}
+
+unsigned loop_handed_over(const struct loop *loop)
+{
+	return atomic_load_explicit(&loop->handed_over, memory_order_relaxed);
 }
 
 uint64_t loop_now(const struct loop *loop)

@@ -49,6 +49,12 @@ void loop_post(struct loop *loop, struct loop_call *call);
 /* True when called by the loop's thread. */
 bool loop_is_current(const struct loop *loop);
 
+/* Any thread: notes that the calling thread, if it is another loop's, hands a request
+ * over to this one; and how many there were, going round: who chooses the loop that
+ * requests come in at wants the one that carries them out. */
+void loop_note_handover(struct loop *loop);
+unsigned loop_handed_over(const struct loop *loop);
+
 /* The loop's thread only, from here on. */
 
 /* Starts, changes (same descriptor) or, with events 0, ends a watch.  The

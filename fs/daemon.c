@@ -202,6 +202,8 @@ static int mount_session(struct daemon *d)
 static int start_serving(struct daemon *d)
 {
 	int r = handshake(d->session);
+	struct loop *const *loops;
+	unsigned n_loops;
 
 	if (r == 0 && !d->is_started)
 		r = d->start_error ? d->start_error : -EPROTO;
@@ -209,7 +211,8 @@ static int start_serving(struct daemon *d)
 		log_error("%s: starting: %s", d->mountpoint, strerror(-r));
 		return r;
 	}
-	r = reqloop_start(d->session, d->ended_fd, &d->loop);
+	loops = engine_loops(d->engine, &n_loops);
+	r = reqloop_start(d->session, loops, n_loops, d->ended_fd, &d->loop);
 	if (r < 0)
 		log_error("%s: starting the threads: %s", d->mountpoint, strerror(-r));
 	return r;

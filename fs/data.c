@@ -119,9 +119,20 @@ static char *own_buffer(void)
 	return buffer;
 }
 
+/* Other files' fh are addresses too, and even. */
+static uint64_t fh_of(const struct data_file *f)
+{
+	return (uintptr_t)f | 1;
+}
+
+bool data_is_file(uint64_t fh)
+{
+	return fh & 1;
+}
+
 static struct data_file *file_of(const struct fuse_file_info *fi)
 {
-	return (struct data_file *)(uintptr_t)fi->fh;
+	return (struct data_file *)(uintptr_t)(fi->fh & ~UINT64_C(1));
 }
 
 static int open_element(struct fs *fs, const struct node *node, bool write, pid_t pid,
@@ -175,7 +186,7 @@ void data_open(struct fs *fs, fuse_req_t req, const struct node *node,
 		fuse_reply_err(req, r == -ENOENT ? ESTALE : -r);
 		return;
 	}
-	fi->fh = (uintptr_t)f;
+	fi->fh = fh_of(f);
 	if (fuse_reply_open(req, fi) < 0)
 		file_close(fs->data_files, f);
 }

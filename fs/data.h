@@ -4,8 +4,8 @@
 
 /*
  * elements/<E>/data and images/<name>: the bytes of an element as a regular
- * file.  What is at hand is answered by the FUSE thread, all else by whichever
- * thread the engine finishes the request in.
+ * file.  What is at hand is answered by the thread that reads requests, all else by
+ * whichever thread the engine finishes the request in.
  */
 
 #include <fuse_lowlevel.h>
@@ -13,7 +13,11 @@
 #include "fs/face.h"
 #include "fs/node.h"
 
-/* The handlers; fi->fh is a struct data_file. */
+/* Is this the fh of an open data file?  Its reads and writes hand on what they cannot
+ * do at once. */
+bool data_is_file(uint64_t fh);
+
+/* The handlers; fi->fh is a struct data_file, marked. */
 void data_open(struct fs *fs, fuse_req_t req, const struct node *node,
 	       struct fuse_file_info *fi);
 void data_read(struct fs *fs, fuse_req_t req, size_t size, off_t offset,

@@ -46,13 +46,12 @@ int process_set_up(void)
 	if (chdir("/") < 0)
 		log_warn("/: %s", strerror(errno));
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGUSR1, SIG_IGN);
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGTERM);
 	sigaddset(&signals, SIGINT);
 	sigaddset(&signals, SIGHUP);
-	sigaddset(&signals, SIGUSR1);
 	sigprocmask(SIG_BLOCK, &signals, NULL);
-	sigdelset(&signals, SIGUSR1);
 	return signalfd(-1, &signals, SFD_CLOEXEC);
 }
 

@@ -10,8 +10,8 @@ void process_close_inherited(int keep);
 
 /*
  * Limits, directory, and signals: SIGTERM, SIGINT and SIGHUP arrive at the
- * signalfd that is returned, SIGUSR1 is blocked (its threads unblock it),
- * SIGPIPE ignored.  Before there are threads: they inherit it.  -1 with errno.
+ * signalfd that is returned, SIGPIPE and SIGUSR1 are ignored.  Before there are
+ * threads: they inherit it.  -1 with errno.
  */
 int process_set_up(void);
 

@@ -3,29 +3,31 @@
 #define LUNFS_REQLOOP_H
 
 /*
- * The threads that read requests from /dev/fuse and carry each out: as many as
- * there are cores, at least two and at most four.  No handler waits, so more
- * bring nothing (measured: two on two cores are the fastest, eight cost a
- * tenth).  Each owns one buffer of a request's greatest size, of which the
- * kernel gives pages only as they are written to.
+ * Takes the requests of /dev/fuse.  Writes and small reads of data files are carried
+ * out by a loop of the engine, all else by threads: as many as there are cores, at
+ * least two and at most four.  No handler waits, so more bring nothing (measured:
+ * eight cost a tenth).  reqloop.c says how.
  *
  * libfuse's own loop is not used because it takes the calling thread, grows and
  * cancels threads, and ends only by an unmount or a signal to that one thread.
  */
 
 struct fuse_session;
+struct loop;
 struct reqloop;
 
 /*
- * Starts the threads.  ended_fd (an eventfd) is written to when the last of
- * them ends by itself: the mount or the connection has gone.  -errno.
+ * Starts it.  loops: the engine's, which outlive it; with none it makes one of its
+ * own.  ended_fd (an eventfd) is written to when it ends by itself: the mount or the
+ * connection has gone.  From then on the session's descriptor does not block.  -errno.
  */
-int reqloop_start(struct fuse_session *session, int ended_fd, struct reqloop **ret_loop);
+int reqloop_start(struct fuse_session *session, struct loop *const *loops,
+		  unsigned n_loops, int ended_fd, struct reqloop **ret_reqloop);
 
 /*
- * Ends the threads, whatever the mount's state, once each has finished the
- * request at hand.  Takes NULL.
+ * Ends it, whatever the mount's state, once the requests that were taken are carried
+ * out.  Takes NULL.
  */
-void reqloop_stop(struct reqloop *loop);
+void reqloop_stop(struct reqloop *reqloop);
 
 #endif

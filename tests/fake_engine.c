@@ -486,6 +486,13 @@ int engine_start(struct engine *e)
 	return -r;
 }
 
+struct loop *const *engine_loops(const struct engine *e, unsigned *ret_n)
+{
+	(void)e;
+	*ret_n = 0;
+	return NULL;
+}
+
 int engine_reload(struct engine *e, struct config *config, struct strbuf *report)
 {
 	(void)e;
