@@ -509,11 +509,11 @@ START_TEST(nothing_is_a_hole_while_it_is_restored)
 	ck_assert_int_eq(volume_zero(d.volume, 10 * CHUNK, 4 * CHUNK), 0);
 	ck_assert_int_eq(seek(false, 0), 10 * CHUNK);
 	ck_assert_int_eq(seek(true, 11 * CHUNK), 14 * CHUNK);
-	SET(d.lose_before, 1000);
+	SET(d.lose_changes, 1000);
 	begin_restore();
 	ck_assert_int_eq(seek(false, 0), SIZE);
 	ck_assert_int_eq(seek(true, 11 * CHUNK), 11 * CHUNK);
-	SET(d.lose_before, 0);
+	SET(d.lose_changes, 0);
 	end_restore();
 	check_source();
 	teardown();
@@ -530,11 +530,14 @@ START_TEST(a_clone_that_is_begun_meanwhile_is_of_the_restored_content)
 	setup(true);
 	ck_assert_int_eq(volume_zero(d.volume, 8 * CHUNK, (N - 8) * CHUNK), 0);
 	ck_assert_int_eq(pool_create_image(world.pool, 2, SIZE, 1, false), 0);
-	SET(d.late_us, 20000);
+	SET(d.lose_changes, 1000);
 	begin_restore();
 	x = take_point(4);
 	clone = open_image(2);
 	connect_image(clone, x, true);
+	image_start_copy(clone);
+	usleep(50000); /* it may do what it would do wrong */
+	SET(d.lose_changes, 0);
 	image_start_copy(clone);
 	WAIT_FOR(image_is_complete(clone));
 	fd = pool_open_image(world.pool, 2, 0);

@@ -131,7 +131,8 @@ static int carry_out(struct device *d, struct bd_req *req)
 {
 	bool fails = rnd(1000) < NOW(d->fail);
 
-	if (rnd(1000) < NOW(d->lose_before))
+	if (rnd(1000) < NOW(d->lose_before) ||
+	    (is_change(req) && rnd(1000) < NOW(d->lose_changes)))
 		return -ENOTCONN;
 	if (req->op == BD_ZERO && NOW(d->no_zero))
 		return -EOPNOTSUPP;

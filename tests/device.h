@@ -68,6 +68,7 @@ struct device {
 	/* Atomic; of 1000 requests: */
 	unsigned within;      /* answered within submit */
 	unsigned lose_before; /* the connection is lost: it was not carried out */
+	unsigned lose_changes; /* the same, of changes only */
 	unsigned lose_after;  /*                          it was */
 	unsigned fail;	      /* -EIO; changes may be carried out in part */
 	unsigned late_us;     /* the most an answer takes */
