@@ -1,7 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 
-/* RestoreFromReplica of Snapshots through the whole engine over files: states, jobs, what
- * is allowed meanwhile, restarts. */
+/*
+ * RestoreFromReplica of Snapshots through the whole engine over files: states, jobs, what
+ * is allowed meanwhile, restarts.
+ *
+ * What these lines are for shows when they are broken; then these tests fail:
+ *   operation_restore.c, take_plan(): without is_overtaken()   a_snapshot_taken_at_...
+ *   load.c, is_moving(): restores not looked at                a_restart_goes_on
+ */
 
 #include "tests/unit.h"
 
