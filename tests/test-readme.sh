@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# The shell commands of README's "Data: the in-band path", as they stand there, one
+# after the other in one shell; and what stands behind a # is what they print.
+. "${top_srcdir:-$(dirname "$0")/..}/tests/lib.sh"
+need_lunfs
+need_loop
+need_cmd mkfs.ext4
+grep -qw ext4 /proc/filesystems || skip "this kernel has no ext4"
+
+start_tgtd
+add_target 1
+add_lun 1 1 32M
+add_lun 1 2 16M thin
+write_conf <<-END
+	[element db0]
+	url = $(lun_url 1 1)
+	access = exclusive
+	[element log0]
+	url = $(lun_url 1 2)
+	access = exclusive
+END
+start_lunfs
+wait_until 10 file_has "$MNT/elements/db0/OperationalStatus" OK
+wait_until 10 file_has "$MNT/elements/log0/OperationalStatus" OK
+mkdir "$MNT/groups/prod"
+echo "db0 log0" > "$MNT/groups/prod/members"
+
+# The section's indented lines; what needs a guest or another target is not run here.
+awk '
+	/^-+$/ { on = last == "Data: the in-band path" }
+	{ last = $0 }
+	on && /^    / { print substr($0, 5) }' "$top_srcdir/README" > "$T/commands"
+[ "$(wc -l < "$T/commands")" -gt 40 ] || fail "README has too few commands"
+grep -vE '^(qemu-system|tgtadm)' "$T/commands" |
+	sed "s,/mnt/lunfs,$MNT,g; s,/mnt/,$T/,g" > "$T/script"
+
+timeout 60 bash -eux "$T/script" < /dev/null > "$T/out" 2> "$T/trace" ||
+	fail "exit code $?: $(tail -n 3 "$T/trace")"
+note "$(wc -l < "$T/script") commands of README do"
+
+sed -n '/^cat .*  # /s/.*  # //p' "$T/script" > "$T/said"
+[ "$(wc -l < "$T/said")" -gt 2 ] || fail "README says of too few commands what they print"
+while read -r line; do
+	grep -qxF "$line" "$T/out" || fail "README: \"$line\" is not in: $(cat "$T/out")"
+done < "$T/said"
+assert_eq "db0
+log0" "$(ls "$MNT/elements")" "what is left"
+assert_eq prod "$(ls "$MNT/groups")" "what is left"
+stop_lunfs
