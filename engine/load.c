@@ -246,15 +246,20 @@ static int load_rows(struct engine *e)
 
 /* ---- the configuration's elements ---------------------------------------------------- */
 
+void load_update_io(struct element *el, const struct config_element *conf)
+{
+	el->io_timeout_ms = conf->io_timeout_ms;
+	el->write_through = conf->write_cache == CONFIG_WRITE_THROUGH;
+	if (el->volume)
+		volume_set_write_through(el->volume, el->write_through);
+}
+
 static void take_config(struct element *el, const struct config_element *conf)
 {
 	char *access_point = strdup(conf->access_point);
 
 	el->configured = true;
-	el->io_timeout_ms = conf->io_timeout_ms;
-	el->write_through = conf->write_cache == CONFIG_WRITE_THROUGH;
-	if (el->volume)
-		volume_set_write_through(el->volume, el->write_through);
+	load_update_io(el, conf);
 	if (access_point) {
 		free(el->access_point);
 		el->access_point = access_point;

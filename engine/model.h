@@ -536,6 +536,8 @@ int64_t job_time_before_removal(const struct engine *e, const struct job *j);
 /* load.c */
 /* An element takes what the configuration says of it (not durable yet). */
 int load_update_configured(struct element *el, const struct config_element *conf);
+/* Only what can change at any time: io_timeout, write_cache.  With the lock held. */
+void load_update_io(struct element *el, const struct config_element *conf);
 /* A new element of the configuration, durable; not in the indexes yet. */
 int load_add_configured(struct engine *e, const struct config_element *conf,
 			struct element **ret_element);

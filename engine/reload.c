@@ -75,6 +75,19 @@ static bool is_back(const struct element *el, const struct config_element *conf)
 	       el->exclusive == (conf->access == CONFIG_ACCESS_EXCLUSIVE);
 }
 
+/* What a device that is open, and a relationship, take over too. */
+static void change_io(struct reload *rl, struct element *el,
+		      const struct config_element *conf)
+{
+	if (el->io_timeout_ms == conf->io_timeout_ms &&
+	    el->write_through == (conf->write_cache == CONFIG_WRITE_THROUGH))
+		return;
+	engine_lock(el->engine);
+	load_update_io(el, conf);
+	engine_unlock(el->engine);
+	strbuf_addf(rl->report, "[element %s] taken over\n", el->obj.name);
+}
+
 static void change_element(struct reload *rl, struct element *el,
 			   const struct config_element *conf)
 {
@@ -83,9 +96,7 @@ static void change_element(struct reload *rl, struct element *el,
 	int r;
 
 	if (!device_differs(rl, el, conf)) {
-		engine_lock(e);
-		el->io_timeout_ms = conf->io_timeout_ms;
-		engine_unlock(e);
+		change_io(rl, el, conf);
 		return;
 	}
 	if (!is_back(el, conf) && is_busy(el, &why)) {

@@ -279,6 +279,14 @@ wait_until 10 released
 kill -HUP "$lunfs_pid"
 wait_until 10 grep -qF "[element db1] taken over" "$T/lunfs.log"
 file_has "$MNT/elements/db1/url" "file://$T/lun1b"
+# What an open element can take over.
+exec 8< "$MNT/elements/db1/data"
+echo "write_cache = through" >> "$CONF"
+kill -HUP "$lunfs_pid"
+taken_over_twice() { [ "$(grep -cF "[element db1] taken over" "$T/lunfs.log")" -eq 2 ]; }
+wait_until 10 taken_over_twice
+exec 8<&-
+wait_until 10 released
 # One that is used stays, in Error, and works again when it is put back.
 cp "$CONF" "$T/with-db1.conf"
 mkdir "$MNT/groups/r" "$MNT/groups/c"
