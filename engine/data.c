@@ -157,7 +157,7 @@ static void add_open(void *thing, void *opaque)
 {
 	const struct element *el = thing;
 	struct open_list *list = opaque;
-	char text[160];
+	char text[192];
 
 	if (!el->n_handles)
 		return;

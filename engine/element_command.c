@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,14 +60,16 @@ void element_create(struct engine *e, struct engine_command *cmd)
 void element_describe_handles(const struct element *el, char *buf, size_t size)
 {
 	const struct engine_handle *h = TAILQ_FIRST(&el->handles);
+	bool ended = h && kill(h->pid, 0) < 0 && errno == ESRCH;
 
-	snprintf(buf, size, "%u open handle%s on \"%s\", one by pid %d", el->n_handles,
-		 el->n_handles == 1 ? "" : "s", el->obj.name, h ? (int)h->pid : 0);
+	snprintf(buf, size, "%u open handle%s on \"%s\", one by pid %d%s", el->n_handles,
+		 el->n_handles == 1 ? "" : "s", el->obj.name, h ? (int)h->pid : 0,
+		 ended ? ", which has ended (a loop device? see losetup -l)" : "");
 }
 
 static int check_removable(struct engine *e, struct element *el, struct outcome *o)
 {
-	char handles[128];
+	char handles[192];
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&e->lock);
 
 	if (el->configured)

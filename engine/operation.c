@@ -94,7 +94,7 @@ static void return_to_pool(struct engine *e, struct relationship *rel, bool forc
 			   struct outcome *o)
 {
 	const struct element *used = used_elsewhere(rel);
-	char handles[128];
+	char handles[192];
 	int r;
 
 	if (used) {
@@ -120,7 +120,7 @@ static void return_to_pool(struct engine *e, struct relationship *rel, bool forc
 static bool is_open(struct engine *e, const struct relationship *rel, const char *name,
 		    bool force, struct outcome *o)
 {
-	char handles[128];
+	char handles[192];
 
 	if (force || !describe_open_images(e, rel, handles, sizeof(handles)))
 		return false;
@@ -242,7 +242,7 @@ static void restore(struct engine *e, struct relationship *rel, bool force,
 		    struct outcome *o)
 {
 	const struct element *busy = restored_already(rel);
-	char handles[128];
+	char handles[192];
 	int r;
 
 	if (cannot_restore(rel, o) || lacks_source(rel, "RestoreFromReplica", o))

@@ -117,6 +117,8 @@ for direct in off on; do
 	mount "$dev" "$T/fs"
 	diff -r "$T/tree" "$T/fs/tree"
 	umount "$T/fs"
+	must_fail "$LUNFS" --stop "$MNT"
+	assert_match '1 open handle on "db0", .* which has ended .*losetup -l' "$OUTPUT"
 	detach "$dev"
 	e2fsck -fn "$(lun_file 1 1)" > "$T/fsck.out" 2>&1 || fail "e2fsck of the LUN: $(cat "$T/fsck.out")"
 	note "ext4 on a loop device, direct-io=$direct: $(cat "$T/rounds") rounds, its snapshots and a clone are clean"
