@@ -321,6 +321,28 @@ START_TEST(a_watch_that_cannot_be_made_says_so)
 }
 END_TEST
 
+static struct loop *other;
+
+static void hand_over(void)
+{
+	loop_note_handover(other);
+	loop_note_handover(loop);
+}
+
+START_TEST(what_one_loop_hands_to_another_is_counted)
+{
+	start();
+	ck_assert_int_eq(loop_new("check-other", &other), 0);
+	loop_note_handover(other);
+	ck_assert_uint_eq(loop_handed_over(other), 0);
+	on_loop(hand_over);
+	ck_assert_uint_eq(loop_handed_over(other), 1);
+	ck_assert_uint_eq(loop_handed_over(loop), 0);
+	loop_free(loop);
+	loop_free(other);
+}
+END_TEST
+
 int main(void)
 {
 	const TTest *const tests[] = {
@@ -332,6 +354,7 @@ int main(void)
 		a_watch_reports_until_it_ends,
 		a_watch_that_ended_in_the_same_turn_does_not_run,
 		a_watch_that_cannot_be_made_says_so,
+		what_one_loop_hands_to_another_is_counted,
 	};
 
 	return unit_main("loop", tests, ROWS(tests));
