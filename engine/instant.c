@@ -132,7 +132,10 @@ static void undo_member(struct instant_member *m)
 {
 	struct pool *pool = m->pool->pool;
 
-	if (m->point) {
+	if (m->point && m->point->armed) {
+		/* Armed on its own: what it has kept since, older points need. */
+		point_leave(move_ptr(m->point)->point);
+	} else if (m->point) {
 		point_object_close(m->point);
 		pool_remove_point(pool, m->point->obj.id);
 	}
@@ -238,12 +241,33 @@ static int close_fence(struct instant *in, size_t n)
 	return r;
 }
 
+/* What it keeps from now on is lost to nobody: with a sequence in the store, and no pair,
+ * it is a leaving one at the next start. */
+static int store_alone(struct instant *in, struct instant_member *m)
+{
+	struct store *store = in->engine->store;
+	struct store_point row;
+
+	next_sequence(in, m);
+	point_object_row(m->point, &row);
+	store_begin(store);
+	store_point_update(store, &row);
+	return store_commit(store);
+}
+
 /* Each on its own: the member is armed, and the next one's turn comes. */
 static void armed_alone(struct instant *in)
 {
 	struct instant_member *m = &in->members[in->next++];
+	int r = store_alone(in, m);
 
-	next_sequence(in, m);
+	if (r < 0) {
+		end(in, r, "state store");
+		return;
+	}
+	engine_lock(in->engine);
+	point_object_link(m->point);
+	engine_unlock(in->engine);
 	point_object_arm(m->point);
 	fence_set_open(move_ptr(in->fence));
 	TAILQ_REMOVE(&in->engine->instants, in, link);

@@ -485,17 +485,22 @@ void relation_tell(struct engine *e, struct relationship *rel, uint64_t files);
 
 /* operation.c: ModifyReplicaSynchronization */
 void operation_write(struct engine *e, struct engine_command *cmd);
-/* operation_instant.c: takes a new instant for the relationship, in a job.  0 or
- * -errno: not begun. */
+/* Who has data of the sources, or of the images, open, for a sentence; false if nobody
+ * has. */
+bool relation_describe_open(struct engine *e, const struct relationship *rel,
+			    bool of_sources, char *buf, size_t size);
+/* operation_instant.c: takes a new instant for the relationship, in a job.  force: also
+ * if images whose bytes it replaces are open when it comes.  0 or -errno: not begun. */
 int operation_take_instant(struct engine *e, struct relationship *rel,
-			   const char *method);
+			   const char *method, bool force);
 /* An operation is under way, or (NULL) no longer. */
 void relation_set_op(struct engine *e, struct relationship *rel,
 		     struct operation_call *call);
 void operation_allowed(const struct relationship *rel, struct strbuf *b);
 
-/* operation_restore.c: RestoreFromReplica, in a job.  0 or -errno: not begun. */
-int operation_start_restore(struct engine *e, struct relationship *rel);
+/* operation_restore.c: RestoreFromReplica, in a job.  force: also if sources are open
+ * when it comes.  0 or -errno: not begun. */
+int operation_start_restore(struct engine *e, struct relationship *rel, bool force);
 bool relation_is_restoring(const struct relationship *rel);
 /* Whether one that is under way reads what a point of its source holds. */
 bool restore_needs_point(const struct point_object *po);

@@ -64,17 +64,20 @@ static void detach(struct engine *e, struct relationship *rel, bool force,
 	outcome_job_started(o);
 }
 
-/* The images that are open, for a sentence; false if none is. */
-static bool describe_open_images(struct engine *e, const struct relationship *rel,
-				 char *buf, size_t size)
+bool relation_describe_open(struct engine *e, const struct relationship *rel,
+			    bool of_sources, char *buf, size_t size)
 {
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&e->lock);
 
-	for (size_t i = 0; i < rel->n_pairs; i++)
-		if (rel->pairs[i]->target->n_handles) {
-			element_describe_handles(rel->pairs[i]->target, buf, size);
+	for (size_t i = 0; i < rel->n_pairs; i++) {
+		const struct element *el = of_sources ? rel->pairs[i]->source :
+							rel->pairs[i]->target;
+
+		if (el->n_handles) {
+			element_describe_handles(el, buf, size);
 			return true;
 		}
+	}
 	return false;
 }
 
@@ -104,7 +107,7 @@ static void return_to_pool(struct engine *e, struct relationship *rel, bool forc
 			     used->obj.name);
 		return;
 	}
-	if (!force && describe_open_images(e, rel, handles, sizeof(handles))) {
+	if (!force && relation_describe_open(e, rel, false, handles, sizeof(handles))) {
 		outcome_fail(o, CIM_RETURN_IN_USE, 0,
 			     "ReturnToResourcePool: %s; close it, or write "
 			     "\"ReturnToResourcePool Force\"",
@@ -122,7 +125,7 @@ static bool is_open(struct engine *e, const struct relationship *rel, const char
 {
 	char handles[192];
 
-	if (force || !describe_open_images(e, rel, handles, sizeof(handles)))
+	if (force || !relation_describe_open(e, rel, false, handles, sizeof(handles)))
 		return false;
 	outcome_fail(o, CIM_RETURN_IN_USE, 0, "%s: %s; close it, or write \"%s Force\"",
 		     name, handles, name);
@@ -147,7 +150,7 @@ static bool lacks_source(struct relationship *rel, const char *name, struct outc
 }
 
 static void take_instant(struct engine *e, struct relationship *rel, const char *name,
-			 struct outcome *o)
+			 bool force, struct outcome *o)
 {
 	const struct hold *same =
 		hold_find_same(e, rel->row.shared_method, rel->row.quiesce_command,
@@ -163,7 +166,7 @@ static void take_instant(struct engine *e, struct relationship *rel, const char 
 			     name, hold_owner(same));
 		return;
 	}
-	r = operation_take_instant(e, rel, name);
+	r = operation_take_instant(e, rel, name, force);
 	if (r < 0)
 		command_store_failed(o, r);
 	else
@@ -174,15 +177,15 @@ static void take_instant(struct engine *e, struct relationship *rel, const char 
 static void activate(struct engine *e, struct relationship *rel, bool force,
 		     struct outcome *o)
 {
-	(void)force;
-	take_instant(e, rel, "Activate", o);
+	(void)force; /* an image that is open without an instant has nothing to lose */
+	take_instant(e, rel, "Activate", true, o);
 }
 
 static void resync(struct engine *e, struct relationship *rel, bool force,
 		   struct outcome *o)
 {
 	if (!is_open(e, rel, "ResyncReplica", force, o))
-		take_instant(e, rel, "ResyncReplica", o);
+		take_instant(e, rel, "ResyncReplica", force, o);
 }
 
 /* Another restore of a source, for a sentence; NULL if there is none. */
@@ -197,20 +200,6 @@ static const struct element *restored_already(const struct relationship *rel)
 				return source;
 	}
 	return NULL;
-}
-
-/* The source whose data is open, for a sentence; false if none is. */
-static bool describe_open_sources(struct engine *e, const struct relationship *rel,
-				  char *buf, size_t size)
-{
-	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&e->lock);
-
-	for (size_t i = 0; i < rel->n_pairs; i++)
-		if (rel->pairs[i]->source->n_handles) {
-			element_describe_handles(rel->pairs[i]->source, buf, size);
-			return true;
-		}
-	return false;
 }
 
 /* A source that cannot be restored from these replicas. */
@@ -254,14 +243,14 @@ static void restore(struct engine *e, struct relationship *rel, bool force,
 			     busy->obj.name);
 		return;
 	}
-	if (!force && describe_open_sources(e, rel, handles, sizeof(handles))) {
+	if (!force && relation_describe_open(e, rel, true, handles, sizeof(handles))) {
 		outcome_fail(o, CIM_RETURN_IN_USE, 0,
 			     "RestoreFromReplica: %s; close it, or write "
 			     "\"RestoreFromReplica Force\"",
 			     handles);
 		return;
 	}
-	r = operation_start_restore(e, rel);
+	r = operation_start_restore(e, rel, force);
 	if (r < 0)
 		command_store_failed(o, r);
 	else

@@ -33,7 +33,8 @@ struct operation_call {
 	struct message m;
 	struct relationship *rel;
 	struct instant instant;
-	char sentence[512]; /* why there is no hold; "" = another reason */
+	bool force;
+	char sentence[512]; /* why there is none; "" = another reason */
 	struct instant_member members[];
 };
 
@@ -127,12 +128,29 @@ static void visible(struct draft *d)
 	}
 }
 
+/* Somebody opened an image since the operation was begun. */
+static bool is_open(struct operation_call *call)
+{
+	struct relationship *rel = call->rel;
+	char handles[192];
+
+	if (call->force ||
+	    !relation_describe_open(call->instant.engine, rel, false, handles,
+				    sizeof(handles)))
+		return false;
+	snprintf(call->sentence, sizeof(call->sentence),
+		 "%s, since the operation began; nothing was changed: close it, or write "
+		 "\"ResyncReplica Force\"",
+		 handles);
+	return true;
+}
+
 static int commit(struct instant *in)
 {
 	struct operation_call *call = in->opaque;
 	struct relationship *rel = call->rel;
 	struct draft d;
-	int r = draft_begin(&d, rel);
+	int r = is_open(call) ? -EBUSY : draft_begin(&d, rel);
 
 	if (r < 0)
 		return r;
@@ -286,7 +304,8 @@ static void set_member(struct instant_member *m, const struct pair *p)
 	}
 }
 
-int operation_take_instant(struct engine *e, struct relationship *rel, const char *method)
+int operation_take_instant(struct engine *e, struct relationship *rel, const char *method,
+			   bool force)
 {
 	struct operation_call *call =
 		calloc(1, sizeof(*call) + rel->n_pairs * sizeof(call->members[0]));
@@ -301,6 +320,7 @@ int operation_take_instant(struct engine *e, struct relationship *rel, const cha
 	}
 	call->m.fn = begin;
 	call->rel = rel;
+	call->force = force;
 	for (size_t i = 0; i < rel->n_pairs; i++)
 		set_member(&call->members[i], rel->pairs[i]);
 	call->instant = (struct instant){

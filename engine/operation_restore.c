@@ -17,6 +17,7 @@
  * map, which is made before; if a point was armed between the two (others may close
  * their fence over the same source), the maps are made anew.
  *
+ * Without Force, a source that was opened meanwhile ends it before the commit: In Use.
  * A failure before the commit leaves everything as it was, and stands in the job.  After
  * it the restore goes on until it is done, also over restarts, and when the replica has
  * broken meanwhile: a source is never shown half restored.
@@ -47,6 +48,7 @@ struct operation_call {
 	struct engine *engine;
 	struct relationship *rel;
 	struct fence_set *fence;
+	bool force;
 	int result;
 	const char *what; /* failed */
 	size_t n;
@@ -118,7 +120,7 @@ static void call_free(struct operation_call *call)
 static void record_failure(struct engine *e, struct relationship *rel, int error,
 			   const char *what)
 {
-	char text[256];
+	char text[384];
 	struct draft d;
 
 	if (error == -ETIMEDOUT)
@@ -128,6 +130,11 @@ static void record_failure(struct engine *e, struct relationship *rel, int error
 			"(%u ms): writes under way did not end; nothing was restored, try "
 			"again",
 			e->config->daemon.fence_timeout_ms);
+	else if (error == -EBUSY)
+		snprintf(text, sizeof(text),
+			 "%s, since the restore was begun; nothing was restored: close it, "
+			 "or write \"RestoreFromReplica Force\"",
+			 what);
 	else
 		snprintf(text, sizeof(text), "%s: %s; nothing was restored", what,
 			 strerror(-error));
@@ -235,6 +242,7 @@ static void take_plan(struct engine *e, struct message *m)
 	struct operation_call *call = (struct operation_call *)m;
 	struct relationship *rel = call->rel;
 	int r = engine_is_stopping(e) ? -ENOTCONN : call->result;
+	char handles[192];
 
 	engine_work_done(e);
 	if (r >= 0 && has_broken(call)) {
@@ -244,6 +252,11 @@ static void take_plan(struct engine *e, struct message *m)
 	if (r >= 0 && is_overtaken(call)) {
 		undo(call);
 		begin_files(call);
+		return;
+	}
+	if (r >= 0 && !call->force &&
+	    relation_describe_open(e, rel, true, handles, sizeof(handles))) {
+		fail(call, -EBUSY, handles);
 		return;
 	}
 	if (r >= 0) {
@@ -358,7 +371,7 @@ static void begin_files(struct operation_call *call)
 	engine_start_work(call->engine, &call->work);
 }
 
-int operation_start_restore(struct engine *e, struct relationship *rel)
+int operation_start_restore(struct engine *e, struct relationship *rel, bool force)
 {
 	struct operation_call *call =
 		calloc(1, sizeof(*call) + rel->n_pairs * sizeof(call->members[0]));
@@ -371,6 +384,7 @@ int operation_start_restore(struct engine *e, struct relationship *rel)
 	call->engine = e;
 	call->rel = rel;
 	call->n = rel->n_pairs;
+	call->force = force;
 	for (size_t i = 0; i < rel->n_pairs; i++) {
 		set_params(rel->pairs[i], 0, &call->members[i].params);
 		point_ref(call->members[i].params.point);

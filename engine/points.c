@@ -5,7 +5,8 @@
  * its files, and the pairs that read it.
  *
  *   made      instant.c: a row of sequence 0, files; in no list
- *   linked    committed; n_pairs > 0: needed
+ *   linked    committed; n_pairs > 0: needed; or armed on its own, before the instant
+ *             of its group is committed (instant.c): a row with a sequence, no pair yet
  *   leaving   n_pairs is 0, in the store too (the transaction that took the last pair
  *             away): it is handed over in the background
  *   gone      handed over: row, point, files go, in this order

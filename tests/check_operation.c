@@ -364,6 +364,44 @@ static void resync_open(const char *spec)
 	whole_teardown();
 }
 
+/* Between the answer and the instant; the try counts if it came before the instant. */
+START_TEST(an_image_that_is_opened_meanwhile_is_in_use)
+{
+	struct engine_handle *h;
+	struct job_info job;
+	unsigned hits = 0;
+	uint64_t g;
+
+	whole_setup();
+	g = whole_replica("g", "SourceElement=a SyncType=Snapshot", 0);
+	whole_content("g_1", before);
+	whole_fill("a", 7, 0x70);
+	whole_content("a", after);
+	for (unsigned i = 0; i < 50 && !hits; i++) {
+		whole_control(g, "ResyncReplica", CIM_RETURN_JOB_STARTED);
+		h = whole_open("g_1", true);
+		whole_until(whole_job(g).state != CIM_JOB_RUNNING);
+		job = whole_job(g);
+		if (job.state == CIM_JOB_EXCEPTION) {
+			hits++;
+			ck_assert_uint_eq(job.error_code, CIM_RETURN_IN_USE);
+			ck_assert_ptr_nonnull(strstr(job.error_description, "1 open handle"));
+			ck_assert_ptr_nonnull(strstr(job.error_description, "ResyncReplica Force"));
+			if (i == 0)
+				whole_is("g_1", before);
+		} else {
+			ck_assert_uint_eq(job.state, CIM_JOB_COMPLETED);
+		}
+		engine_data_close(h);
+	}
+	ck_assert_uint_eq(hits, 1);
+	whole_control(g, "ResyncReplica", CIM_RETURN_JOB_STARTED);
+	whole_until(whole_job(g).state == CIM_JOB_COMPLETED);
+	whole_is("g_1", after);
+	whole_teardown();
+}
+END_TEST
+
 START_TEST(a_snapshot_is_resynced_under_open_handles_by_force_only)
 {
 	resync_open("SourceElement=a SyncType=Snapshot");
@@ -550,6 +588,7 @@ int main(void)
 		what_a_state_does_not_allow_is_refused_and_changes_nothing,
 		what_a_state_allows_is_carried_out,
 		deactivate_discards_and_activate_takes_a_new_instant,
+		an_image_that_is_opened_meanwhile_is_in_use,
 		a_snapshot_is_resynced_under_open_handles_by_force_only,
 		a_clone_is_resynced_under_open_handles_by_force_only,
 		a_wait_after_resync_is_for_the_new_instant,

@@ -243,6 +243,46 @@ START_TEST(an_open_source_is_in_use)
 }
 END_TEST
 
+/* Between the answer and the instant; the try counts if it came before the instant. */
+START_TEST(a_source_that_is_opened_meanwhile_is_in_use)
+{
+	struct engine_handle *h;
+	struct job_info job;
+	unsigned hits = 0;
+	uint64_t g;
+
+	whole_setup();
+	g = whole_replica("s", "SourceElement=a SyncType=Snapshot", 0);
+	whole_content("a", before);
+	whole_fill("a", 7, 7);
+	whole_content("a", after);
+	for (unsigned i = 0; i < 50 && !hits; i++) {
+		whole_control(g, "RestoreFromReplica", CIM_RETURN_JOB_STARTED);
+		h = whole_open("a", true);
+		whole_until(whole_job(g).state != CIM_JOB_RUNNING);
+		job = whole_job(g);
+		if (job.state == CIM_JOB_COMPLETED) {
+			ck_assert_int_eq(whole_write(h, 7, 7), 0);
+		} else {
+			hits++;
+			ck_assert_uint_eq(job.state, CIM_JOB_EXCEPTION);
+			ck_assert_uint_eq(job.error_code, CIM_RETURN_IN_USE);
+			ck_assert_ptr_nonnull(strstr(job.error_description, "1 open handle"));
+			ck_assert_ptr_nonnull(
+				strstr(job.error_description, "RestoreFromReplica Force"));
+			whole_is("a", after);
+			whole_until(whole_files("r") == 0);
+		}
+		engine_data_close(h);
+	}
+	ck_assert_uint_eq(hits, 1);
+	whole_control(g, "RestoreFromReplica", CIM_RETURN_JOB_STARTED);
+	wait_restored(g);
+	whole_is("a", before);
+	whole_teardown();
+}
+END_TEST
+
 static void begin(struct whole_call *call, uint64_t group, unsigned file,
 		  const char *text)
 {
@@ -305,6 +345,7 @@ int main(void)
 		a_restart_goes_on,
 		a_start_without_the_pool_shows_nothing_and_the_next_one_goes_on,
 		an_open_source_is_in_use,
+		a_source_that_is_opened_meanwhile_is_in_use,
 		a_snapshot_taken_at_the_same_time_is_of_before_or_after,
 	};
 
