@@ -58,6 +58,35 @@ cp "$(lun_file 3 1)" "$T/vol0"
 history=$T/history
 : > "$history"
 
+# keep_content NAME IMAGE...: what a snapshot holds, read past the page cache; its checksum.
+keep_content()
+{
+	local name=$1 i=0 path
+	shift
+	for path; do
+		dd if="$path" iflag=direct bs=1M status=none of="$T/content-$name.$i" || return
+		i=$((i + 1))
+	done
+	cat "$T/content-$name".* | sha256sum | cut -c1-64
+}
+
+# say_where NAME IMAGE...: the blocks of 4 KiB that are no longer what was kept.
+say_where()
+{
+	local name=$1 i=0 path
+	shift
+	for path; do
+		cmp -l "$path" "$T/content-$name.$i" |
+			awk -v path="${path##*/}" '{
+				n = int(($1 - 1) / 4096)
+				if (NR == 1 || n != last)
+					print path ": block " n ", chunk " int(n / 16)
+				last = n
+			}' || :
+		i=$((i + 1))
+	done
+}
+
 # Snapshots come and go until the mount is dead.  Of src, whose values are the dependent
 # writers'; every third is written to as well.
 snapshot_loop()
@@ -80,12 +109,13 @@ snapshot_loop()
 				> "$T/out-$name" || return
 			written=yes
 		fi
-		sum=$(sum_of "$name") || return
+		sum=$(keep_content "$name" "${paths[@]}") || return
 		[ $written = - ] || values=$("$dw" check "${paths[@]}") || return
 		echo "made $name $written $sum $values" >> "$history"
 		if ((i % 4 == 3)); then
 			echo "drop $name" >> "$history"
 			drop "$name" || return
+			rm -f "$T/content-$name".*
 			echo "dropped $name" >> "$history"
 		fi
 	done 2> /dev/null
@@ -123,7 +153,8 @@ check_one()
 		[ "$3" = - ] || state=Skewed
 		assert_eq "$state" "$(cat "$g/CopyState")" "CopyState of $name"
 		assert_eq 100 "$(cat "$g/PercentSynced")" "PercentSynced of $name"
-		assert_eq "$4" "$(sum_of "$name")" "the content of $name"
+		[ "$4" = "$(sum_of "$name")" ] ||
+			fail "$name has changed: $(say_where "$name" "${paths[@]}")"
 		assert_eq "${*:5}" "$("$dw" check "${paths[@]}")" "the values of $name"
 		;;
 	try | drop)
@@ -189,6 +220,7 @@ thin_out()
 		else
 			continue
 		fi
+		rm -f "$T/content-$name".*
 		sed -i "/ $name\( \|\$\)/d" "$history"
 		echo "dropped $name" >> "$history"
 	done
