@@ -35,8 +35,8 @@ static bool is_kept(const struct chain *c, const struct point *p)
 	return c->keep_from <= p->params.sequence && p->params.sequence < c->keep_until;
 }
 
-/* The oldest leaving point that was not told yet and is not kept, if it can hand over now; *ret_to the
- * next older needed one. */
+/* The oldest leaving point that was not told yet and is not kept, if it can hand over
+ * now; *ret_to the next older needed one. */
 static struct point *choose_locked(struct chain *c, struct point **ret_to)
 {
 	struct point *p, *needed = NULL;

@@ -177,7 +177,8 @@ static void take_instant(struct engine *e, struct relationship *rel, const char 
 static void activate(struct engine *e, struct relationship *rel, bool force,
 		     struct outcome *o)
 {
-	(void)force; /* an image that is open without an instant has nothing to lose */
+	/* An image that is open without an instant has nothing to lose. */
+	(void)force;
 	take_instant(e, rel, "Activate", true, o);
 }
 

@@ -17,8 +17,8 @@
  *           from the volume still is marked broken, durably, in its map file (I5); but
  *           only the point itself where its store failed before a bit was set: who looks
  *           again finds the next older point, whose store may be in a pool that has
- *           space.  Then the end.  A mark that cannot be written is tried again: until then the
- *           changes wait.
+ *           space.  Then the end.  A mark that cannot be written is tried again: until
+ *           then the changes wait.
  *
  * The bit counts for readers as soon as it is set; for changes only at the end: look-ups
  * of changes ask the list of preserves first.  A point that leaves hands nothing on while

@@ -18,8 +18,8 @@
  * is known to have changed.
  *
  * A seek asks which extents are mapped, answer after answer, until one is of the kind
- * that is looked for.  What a device does not tell is data, and so is all of a volume that is
- * being restored: the device does not know yet what it will have.
+ * that is looked for.  What a device does not tell is data, and so is all of a volume
+ * that is being restored: the device does not know yet what it will have.
  */
 
 #include <errno.h>
