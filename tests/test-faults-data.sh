@@ -84,6 +84,12 @@ replicate()
 	assert_match '^4096 ' "$(cat "groups/$1/result")"
 }
 
+# no_images POOL: all its files of images are gone.
+no_images()
+{
+	[ -z "$(find "$1" -name 'e*')" ]
+}
+
 # is_broken NAME: the group, by all that shows it; its wait/ ends.
 is_broken()
 {
@@ -190,7 +196,7 @@ assert_match 'pool tiny is full' "$(cat groups/full/pairs/1/error)"
 assert_match 'pool tiny is full' "$(cat groups/full/job/ErrorDescription)"
 must_fail cmp groups/full/images/full_1 "$T/lun-1-5"
 drop full
-wait_until 10 test -z "$(find "$T/tiny" -name 'e*')"
+wait_until 10 no_images "$T/tiny"
 replicate again "SourceElement=lun2 TargetPool=tiny"
 assert_eq Synchronized "$(timeout 20 cat groups/again/wait/Synchronized)"
 cmp groups/again/images/again_1 "$T/lun-1-2"
