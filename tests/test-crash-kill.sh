@@ -99,10 +99,15 @@ snapshot_loop()
 		echo "try $name" >> "$history"
 		take "$name" SourceGroup=src SyncType=Snapshot || return
 		mapfile -t paths < <(images "$name")
-		values=$("$dw" check "${paths[@]}") || {
-			mountpoint -q "$MNT" && echo "$name: $values" >> "$T/wrong"
+		values=$("$dw" check "${paths[@]}")
+		case $? in
+		0) ;;
+		1)
+			echo "$name: $values" >> "$T/wrong"
 			return
-		}
+			;;
+		*) return ;; # cannot be read: it was killed
+		esac
 		written=-
 		if ((i % 3 == 2)); then
 			"$dw" run "${paths[@]}" --count 5 --direct --fsync --ack "$T/ack-$name" \
