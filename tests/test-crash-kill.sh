@@ -58,18 +58,6 @@ cp "$(lun_file 3 1)" "$T/vol0"
 history=$T/history
 : > "$history"
 
-# keep_content NAME IMAGE...: what a snapshot holds, read past the page cache; its checksum.
-keep_content()
-{
-	local name=$1 i=0 path
-	shift
-	for path; do
-		dd if="$path" iflag=direct bs=1M status=none of="$T/content-$name.$i" || return
-		i=$((i + 1))
-	done
-	cat "$T/content-$name".* | sha256sum | cut -c1-64
-}
-
 # say_where NAME IMAGE...: the blocks of 4 KiB that are no longer what was kept.
 say_where()
 {
@@ -114,8 +102,9 @@ snapshot_loop()
 				> "$T/out-$name" || return
 			written=yes
 		fi
-		sum=$(keep_content "$name" "${paths[@]}") || return
-		[ $written = - ] || values=$("$dw" check "${paths[@]}") || return
+		sum=$(sum_direct "$T/content-$name" "${paths[@]}")
+		[ $written = - ] || values=$("$dw" check "${paths[@]}")
+		[[ "$sum $values" =~ ^[0-9a-f]{64}\ [0-9]+\ [0-9]+$ ]] || return
 		echo "made $name $written $sum $values" >> "$history"
 		if ((i % 4 == 3)); then
 			echo "drop $name" >> "$history"
