@@ -75,13 +75,17 @@ static int connect_locked(struct engine *e, uint64_t element, struct image **ima
 		h->volume = el->volume;
 		volume_ref(h->volume);
 	}
+	if (h->own) {
+		TAILQ_INSERT_TAIL(&el->own_handles, h, link);
+		return 0;
+	}
 	TAILQ_INSERT_TAIL(&el->handles, h, link);
 	el->n_handles++;
 	e->n_handles++;
 	return 0;
 }
 
-int engine_data_open(struct engine *e, uint64_t element, bool write, pid_t pid,
+static int open_data(struct engine *e, uint64_t element, bool write, bool own, pid_t pid,
 		     struct engine_handle **ret_handle)
 {
 	struct engine_handle *h = calloc(1, sizeof(*h));
@@ -92,6 +96,7 @@ int engine_data_open(struct engine *e, uint64_t element, bool write, pid_t pid,
 		return -ENOMEM;
 	h->pid = pid;
 	h->write = write;
+	h->own = own;
 	pthread_mutex_init(&h->lock, NULL);
 	r = get_image(e, element, &image);
 	if (r >= 0) {
@@ -109,6 +114,36 @@ int engine_data_open(struct engine *e, uint64_t element, bool write, pid_t pid,
 	return 0;
 }
 
+int engine_data_open(struct engine *e, uint64_t element, bool write, pid_t pid,
+		     struct engine_handle **ret_handle)
+{
+	return open_data(e, element, write, false, pid, ret_handle);
+}
+
+int element_open_data(struct engine *e, uint64_t element,
+		      struct engine_handle **ret_handle)
+{
+	return open_data(e, element, false, true, 0, ret_handle);
+}
+
+bool element_needs_image(const struct element *el)
+{
+	return !TAILQ_EMPTY(&el->handles) || !TAILQ_EMPTY(&el->own_handles);
+}
+
+static void disconnect_locked(struct engine_handle *h)
+{
+	struct element *el = h->element;
+
+	if (h->own) {
+		TAILQ_REMOVE(&el->own_handles, h, link);
+		return;
+	}
+	TAILQ_REMOVE(&el->handles, h, link);
+	el->n_handles--;
+	h->engine->n_handles--;
+}
+
 void engine_data_close(struct engine_handle *h)
 {
 	struct engine *e = h->engine;
@@ -118,9 +153,8 @@ void engine_data_close(struct engine_handle *h)
 	engine_lock(e);
 	el = h->element;
 	if (el) {
-		TAILQ_REMOVE(&el->handles, h, link);
-		e->n_handles--;
-		if (!--el->n_handles && el->complete && el->image) {
+		disconnect_locked(h);
+		if (!element_needs_image(el) && el->complete && el->image) {
 			el->allocated = image_allocated(el->image);
 			element_note_changed(el);
 			idle = move_ptr(el->image);
@@ -134,18 +168,24 @@ void engine_data_close(struct engine_handle *h)
 	free(h);
 }
 
+static void switch_handle(struct engine_handle *h)
+{
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&h->lock);
+
+	image_unref(h->image);
+	h->image = h->element->image;
+	if (h->image)
+		image_ref(h->image);
+}
+
 void element_switch_handles(struct element *el)
 {
 	struct engine_handle *h;
 
-	TAILQ_FOREACH(h, &el->handles, link) {
-		ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&h->lock);
-
-		image_unref(h->image);
-		h->image = el->image;
-		if (h->image)
-			image_ref(h->image);
-	}
+	TAILQ_FOREACH(h, &el->handles, link)
+		switch_handle(h);
+	TAILQ_FOREACH(h, &el->own_handles, link)
+		switch_handle(h);
 }
 
 struct open_list {

@@ -150,7 +150,7 @@ static void end_job(const struct relationship *rel, struct store_job *row)
 {
 	struct image_progress progress;
 
-	relation_progress(rel, &progress);
+	relation_job_progress(rel, &progress);
 	row->elapsed_ms = row->last_state_change - row->start_time;
 	row->bytes_total = progress.bytes_total;
 	row->bytes_copied = progress.bytes_copied;
@@ -392,6 +392,9 @@ int draft_commit(struct engine *e, struct draft *d)
 		return r;
 	}
 	show(e, d, &c);
+	/* Another job took the place of its, or that has ended. */
+	if (c.changed_job && (d->new_job || is_end(d->job_state)))
+		relation_stop_verify(rel);
 	for (size_t i = 0; i < rel->n_pairs; i++)
 		if (left[i])
 			point_object_release(left[i]);

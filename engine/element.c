@@ -65,6 +65,7 @@ struct element *element_new(struct engine *e, const struct store_element *row)
 	if (row->pool && *row->pool)
 		el->pool = object_by_name(e, ENGINE_POOL, row->pool);
 	TAILQ_INIT(&el->handles);
+	TAILQ_INIT(&el->own_handles);
 	TAILQ_INIT(&el->source_of);
 	TAILQ_INIT(&el->points);
 	if (!el->url || !el->access_point) {

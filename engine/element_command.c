@@ -116,9 +116,12 @@ static void drop_handles(struct element *el)
 
 	TAILQ_FOREACH (h, &el->handles, link)
 		h->element = NULL;
+	TAILQ_FOREACH (h, &el->own_handles, link)
+		h->element = NULL;
 	el->engine->n_handles -= el->n_handles;
 	el->n_handles = 0;
 	TAILQ_INIT(&el->handles);
+	TAILQ_INIT(&el->own_handles);
 }
 
 /* Frees an element that is out of the objects, after its device has closed. */

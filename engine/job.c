@@ -106,7 +106,7 @@ static void superseded_row(const struct relationship *rel, struct store_job *row
 {
 	struct image_progress progress;
 
-	relation_progress(rel, &progress);
+	relation_job_progress(rel, &progress);
 	job_row(rel->job, row);
 	row->state = CIM_JOB_TERMINATED;
 	row->last_state_change = timefmt_now_ms();
@@ -302,6 +302,23 @@ static int stop(struct engine *e, struct job *j, unsigned job_state)
 	return r;
 }
 
+/* Only the job's: a Verify leaves all other states as they are. */
+static int stop_verify(struct engine *e, struct job *j, unsigned job_state)
+{
+	struct draft d;
+	int r = draft_begin(&d, j->rel);
+
+	if (r < 0)
+		return r;
+	d.job_state = job_state;
+	return draft_commit(e, &d);
+}
+
+static int end(struct engine *e, struct job *j, unsigned job_state)
+{
+	return j->rel->verify ? stop_verify(e, j, job_state) : stop(e, j, job_state);
+}
+
 static void request(struct engine *e, struct job *j, unsigned requested,
 		    struct outcome *o)
 {
@@ -329,14 +346,18 @@ static void request(struct engine *e, struct job *j, unsigned requested,
 			     cim_name(&cim_job_request, requested));
 		return;
 	}
-	if (requested == CIM_JOB_REQUEST_SUSPEND)
+	if (requested == CIM_JOB_REQUEST_SUSPEND && j->rel->verify)
+		outcome_fail(o, CIM_RETURN_NOT_SUPPORTED, 0,
+			     "Suspend: a Verify cannot stand still; Terminate it, and begin "
+			     "it again later");
+	else if (requested == CIM_JOB_REQUEST_SUSPEND)
 		r = suspend(e, j);
 	else if (requested == CIM_JOB_REQUEST_START)
 		r = start(e, j);
 	else if (requested == CIM_JOB_REQUEST_TERMINATE)
-		r = stop(e, j, CIM_JOB_TERMINATED);
+		r = end(e, j, CIM_JOB_TERMINATED);
 	else if (requested == CIM_JOB_REQUEST_KILL)
-		r = stop(e, j, CIM_JOB_KILLED);
+		r = end(e, j, CIM_JOB_KILLED);
 	else
 		outcome_fail(o, CIM_RETURN_NOT_SUPPORTED, 0,
 			     "Service is not supported; write Start, Suspend, Terminate "

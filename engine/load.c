@@ -450,8 +450,8 @@ static void find_lost(void *thing, void *opaque)
 		*found = j;
 }
 
-/* Jobs that were to take an instant when the process ended: the states are what they
- * were before, and nothing goes on. */
+/* Jobs that were to take an instant, or to compare, when the process ended: the states
+ * are what they were before, and nothing goes on. */
 static int end_lost_jobs(struct engine *e)
 {
 	for (;;) {
@@ -465,8 +465,8 @@ static int end_lost_jobs(struct engine *e)
 		job_row(found, &row);
 		row.state = CIM_JOB_EXCEPTION;
 		row.error_code = CIM_RETURN_FAILED;
-		row.error_description = "LunFS ended before the instant was taken; "
-					"write the operation to control again";
+		row.error_description = "LunFS ended before the operation was done; write "
+					"it to control again";
 		row.last_state_change = timefmt_now_ms();
 		row.elapsed_ms = row.last_state_change - row.start_time;
 		store_begin(e->store);

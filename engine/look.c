@@ -431,12 +431,12 @@ int engine_job_info(struct engine *e, uint64_t id, struct job_info *ret)
 		ret->percent_complete = percent_at_end(j);
 		return 0;
 	}
-	relation_progress(j->rel, &p);
+	relation_job_progress(j->rel, &p);
 	ret->elapsed_ms = timefmt_now_ms() - j->start_time;
 	ret->bytes_total = p.bytes_total;
 	ret->bytes_copied = p.bytes_copied;
 	ret->bytes_skipped = p.bytes_skipped;
-	ret->percent_complete = relation_percent_copied(j->rel);
+	ret->percent_complete = relation_job_percent(j->rel);
 	ret->bytes_per_second = j->rel->rate;
 	ret->seconds_left = seconds_left(&p, j->rel->rate);
 	return 0;
@@ -558,6 +558,8 @@ int engine_list_text(struct engine *e, enum engine_class class, uint64_t id,
 		element_text(e, (struct element *)obj, file, b);
 	else if (class == ENGINE_GROUP)
 		group_text(e, (struct group *)obj, file, b);
+	else if (class == ENGINE_PAIR && file == PAIR_VERIFIED)
+		pair_describe_verified((struct pair *)obj, b);
 	else if (class == ENGINE_POOL && file == POOL_IMAGES)
 		index_each(&e->by_id[ENGINE_ELEMENT], add_image_of, &t);
 	return 0;

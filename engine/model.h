@@ -46,6 +46,7 @@ struct operation_call;
 struct restore;
 struct relationship;
 struct replica_call;
+struct verify_call;
 
 /* The first member of every object: its place in the indexes. */
 struct object {
@@ -114,7 +115,8 @@ struct element {
 
 	/* Open handles. */
 	unsigned n_handles;
-	TAILQ_HEAD(, engine_handle) handles;
+	TAILQ_HEAD(engine_handles, engine_handle) handles;
+	struct engine_handles own_handles; /* the engine's, which nobody is told of */
 };
 
 struct engine_handle {
@@ -124,6 +126,7 @@ struct engine_handle {
 	struct volume *volume;	 /* one of the two, with a reference */
 	struct image *image;
 	bool write; /* opened to write */
+	bool own;   /* the engine's */
 	unsigned io_timeout_ms;
 	pid_t pid;
 	TAILQ_ENTRY(engine_handle) link;
@@ -167,6 +170,7 @@ struct pair {
 	bool written_wanted; /* that could not be recorded yet */
 	uint64_t bytes_copied, bytes_skipped; /* before this process's */
 	char error[640];
+	char *verified;	  /* what the newest Verify found, as text; NULL: there was none */
 	unsigned percent; /* as last told */
 	bool watched;	  /* the image has its source from this pair */
 	unsigned epoch;	  /* rises when the image is cut off: news of before is old */
@@ -200,6 +204,7 @@ struct relationship {
 	unsigned waits_for;	       /* that state */
 	bool ended;		       /* relation_end() is at work */
 	struct operation_call *op; /* an operation that takes an instant is under way */
+	struct verify_call *verify; /* under way; or NULL */
 	struct hold *hold; /* keeps others from writing the members; or NULL */
 	uint64_t rate;		   /* bytes per second, smoothed */
 	uint64_t last_present;
@@ -343,6 +348,11 @@ void element_note_changed(struct element *el); /* lock held */
 void elements_save_changed(struct engine *e);  /* the tick, and the stop */
 /* data.c: open handles go to el->image from now on; the lock is held. */
 void element_switch_handles(struct element *el);
+/* A handle of the engine's own, to read; as engine_data_open().  Blocks. */
+int element_open_data(struct engine *e, uint64_t element,
+		      struct engine_handle **ret_handle);
+/* Whether a complete image is open by a handle; the lock is held. */
+bool element_needs_image(const struct element *el);
 void element_set_error(struct element *el, const char *text);
 /* Out of the store and the objects; nobody uses it. */
 int element_delete(struct engine *e, struct element *el, bool by_command);
@@ -470,11 +480,12 @@ int relation_end(struct engine *e, struct relationship *rel, bool delete_images,
 unsigned relation_copy_state(const struct relationship *rel);
 unsigned relation_progress_status(const struct relationship *rel);
 void relation_progress(const struct relationship *rel, struct image_progress *ret);
+/* Of what its job does. */
+void relation_job_progress(const struct relationship *rel, struct image_progress *ret);
+unsigned relation_job_percent(const struct relationship *rel);
 void pair_progress(const struct pair *p, struct image_progress *ret);
 unsigned pair_percent(const struct pair *p);
 unsigned relation_percent(const struct relationship *rel);
-/* Of what a job copies: a Snapshot that detaches too. */
-unsigned relation_percent_copied(const struct relationship *rel);
 void relation_tick(struct engine *e, struct relationship *rel, int64_t now_ms);
 void relation_element_changed(struct engine *e, struct element *el);
 /* Compares the derived states of the group with what was told last, and notes the new
@@ -515,6 +526,16 @@ void pair_stop_restore(struct pair *p);
 /* Of what the restores of a relationship copy back; the lock is held. */
 void relation_restore_progress(const struct relationship *rel,
 			       struct image_progress *ret_progress);
+
+/* operation_verify.c: Verify, in a job.  0 or -errno: not begun. */
+int operation_start_verify(struct engine *e, struct relationship *rel);
+/* The one that is under way ends without a result; its job is the caller's. */
+void relation_stop_verify(struct relationship *rel);
+/* Of the one that is under way; the lock is held, or by the engine's thread. */
+void relation_verify_progress(const struct relationship *rel,
+			      struct image_progress *ret_progress);
+/* The same of one pair, as a text; the lock is held. */
+void pair_describe_verified(const struct pair *p, struct strbuf *b);
 
 /* job.c */
 struct job *job_new(const struct store_job *row);

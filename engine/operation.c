@@ -44,7 +44,7 @@ static void detach(struct engine *e, struct relationship *rel, bool force,
 
 	(void)force;
 	if (all_complete(rel)) {
-		r = relation_end(e, rel, false, 0);
+		r = relation_end(e, rel, false, CIM_JOB_TERMINATED);
 		if (r < 0)
 			command_store_failed(o, r);
 		return;
@@ -258,6 +258,21 @@ static void restore(struct engine *e, struct relationship *rel, bool force,
 		outcome_job_started(o);
 }
 
+static void verify(struct engine *e, struct relationship *rel, bool force,
+		   struct outcome *o)
+{
+	int r;
+
+	(void)force;
+	if (lacks_source(rel, "Verify", o))
+		return;
+	r = operation_start_verify(e, rel);
+	if (r < 0)
+		command_store_failed(o, r);
+	else
+		outcome_job_started(o);
+}
+
 /* The instant is given up; what was written to the images goes with it. */
 static void deactivate(struct engine *e, struct relationship *rel, bool force,
 		       struct outcome *o)
@@ -319,12 +334,14 @@ static const struct operation {
 	{ CIM_OP_RESYNC_REPLICA, CIM_SYNC_SNAPSHOT, THERE | IN(CIM_COPY_BROKEN), resync },
 	{ CIM_OP_RESTORE_FROM_REPLICA, CIM_SYNC_SNAPSHOT, THERE, restore },
 	{ CIM_OP_RETURN_TO_RESOURCE_POOL, CIM_SYNC_SNAPSHOT, ~0u, return_to_pool },
+	{ CIM_OP_VERIFY, CIM_SYNC_SNAPSHOT, THERE, verify },
 	{ CIM_OP_ACTIVATE, CIM_SYNC_CLONE, ESTABLISHED, activate },
 	{ CIM_OP_DEACTIVATE, CIM_SYNC_CLONE, COPYING, deactivate },
 	{ CIM_OP_DETACH, CIM_SYNC_CLONE, THERE | IN(CIM_COPY_UNSYNCHRONIZED), detach },
 	{ CIM_OP_DISSOLVE, CIM_SYNC_CLONE, THERE | IN(CIM_COPY_UNSYNCHRONIZED), detach },
 	{ CIM_OP_RESYNC_REPLICA, CIM_SYNC_CLONE, COPYING | THERE | ENDED, resync },
 	{ CIM_OP_RETURN_TO_RESOURCE_POOL, CIM_SYNC_CLONE, ~0u, return_to_pool },
+	{ CIM_OP_VERIFY, CIM_SYNC_CLONE, THERE, verify },
 };
 
 #define N_OPERATIONS (sizeof(operations) / sizeof(operations[0]))
@@ -361,6 +378,7 @@ void operation_allowed(const struct relationship *rel, struct strbuf *b)
 	for (size_t i = 0; i < N_OPERATIONS; i++)
 		if (operations[i].sync_type == rel->row.sync_type && !rel->op &&
 		    !relation_is_restoring(rel) &&
+		    !(rel->verify && operations[i].run == verify) &&
 		    !ends_anyway(&operations[i], rel) && is_allowed(&operations[i], rel))
 			strbuf_addf(b, "%s\n",
 				    cim_name(&cim_operation, operations[i].number));
@@ -402,6 +420,10 @@ static void run(struct engine *e, struct relationship *rel, unsigned number, boo
 			     "%s: the source is being restored from this replica; wait for "
 			     "the end of job %s",
 			     cim_name(&cim_operation, number),
+			     rel->job ? rel->job->obj.name : "");
+	else if (rel->verify && op->run == verify)
+		outcome_fail(o, CIM_RETURN_IN_USE, 0,
+			     "Verify: job %s compares already; wait for its end",
 			     rel->job ? rel->job->obj.name : "");
 	else if (ends_anyway(op, rel))
 		outcome_fail(o, CIM_RETURN_IN_USE, 0,

@@ -122,15 +122,28 @@ unsigned pair_percent(const struct pair *p)
 
 unsigned relation_percent(const struct relationship *rel)
 {
-	return is_there(rel) ? 100 : relation_percent_copied(rel);
+	struct image_progress p;
+
+	if (is_there(rel))
+		return 100;
+	relation_progress(rel, &p);
+	return percent_of(&p, all_complete(rel));
 }
 
-unsigned relation_percent_copied(const struct relationship *rel)
+void relation_job_progress(const struct relationship *rel, struct image_progress *ret)
+{
+	if (rel->verify)
+		relation_verify_progress(rel, ret);
+	else
+		relation_progress(rel, ret);
+}
+
+unsigned relation_job_percent(const struct relationship *rel)
 {
 	struct image_progress p;
 
-	relation_progress(rel, &p);
-	return percent_of(&p, all_complete(rel));
+	relation_job_progress(rel, &p);
+	return percent_of(&p, !rel->verify && all_complete(rel));
 }
 
 static uint64_t state_files(void)
@@ -183,7 +196,7 @@ static void describe_wait(struct relationship *rel, char *buf, size_t size)
 	for (size_t i = 0; i < rel->n_pairs && !*buf; i++)
 		if (rel->pairs[i]->restore_sequence)
 			describe_restore(rel->pairs[i], buf, size);
-		else if (rel->pairs[i]->copy_state == CIM_COPY_UNSYNCHRONIZED ||
+		else if (rel->verify || rel->pairs[i]->copy_state == CIM_COPY_UNSYNCHRONIZED ||
 		    (rel->row.detaching && !rel->pairs[i]->target->complete))
 			describe_source(rel->pairs[i]->source, buf, size);
 }
@@ -230,7 +243,7 @@ static void measure_rate(struct relationship *rel, int64_t now_ms)
 	struct image_progress p;
 	int64_t ms = now_ms - rel->last_rate_ms;
 
-	relation_progress(rel, &p);
+	relation_job_progress(rel, &p);
 	if (rel->last_rate_ms && ms > 0 && p.bytes_present >= rel->last_present) {
 		uint64_t rate = (p.bytes_present - rel->last_present) * 1000 / (uint64_t)ms;
 
@@ -248,7 +261,7 @@ static void tell_percent(struct engine *e, struct relationship *rel)
 
 	relation_tell(e, rel, 0);
 	percent = rel->group->percent;
-	if (rel->job && percent != before)
+	if (rel->job && (percent != before || rel->verify))
 		engine_event(e, ENGINE_EVENT_CHANGED, ENGINE_JOB, rel->job->obj.id,
 			     FILE_BIT(JOB_PERCENT_COMPLETE));
 	for (size_t i = 0; i < rel->n_pairs; i++) {
@@ -279,7 +292,8 @@ void relation_tick(struct engine *e, struct relationship *rel, int64_t now_ms)
 		if (rel->pairs[i]->restored)
 			pair_record_restored(e, rel->pairs[i]);
 	if (state != CIM_COPY_UNSYNCHRONIZED && state != CIM_COPY_SUSPENDED &&
-	    state != CIM_COPY_MIXED && rel->row.sync_type != CIM_SYNC_SNAPSHOT)
+	    state != CIM_COPY_MIXED && rel->row.sync_type != CIM_SYNC_SNAPSHOT &&
+	    !rel->verify)
 		return;
 	engine_lock(e);
 	measure_rate(rel, now_ms);

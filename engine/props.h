@@ -89,7 +89,8 @@
 	X(PAIR_BYTES_TOTAL, "bytes_total", COUNTER, r)                           \
 	X(PAIR_BYTES_COPIED, "bytes_copied", COUNTER, r)                         \
 	X(PAIR_BYTES_SKIPPED, "bytes_skipped", COUNTER, r)                       \
-	X(PAIR_ERROR, "error", STATE, r)
+	X(PAIR_ERROR, "error", STATE, r)                                         \
+	X(PAIR_VERIFIED, "verified", STATE, r)
 
 #define JOB_FILES(X)                                                             \
 	X(JOB_NAME, "Name", STATE, r)                                            \

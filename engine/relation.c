@@ -130,6 +130,7 @@ struct pair *pair_new(const struct store_pair *row)
 
 void pair_free(struct pair *p)
 {
+	free(p->verified);
 	free(p);
 }
 
@@ -199,7 +200,7 @@ static void close_image(struct engine *e, struct pair *p)
 	/* The last handle closes it, or has. */
 	if (target->image)
 		target->allocated = image_allocated(target->image);
-	if (!target->n_handles)
+	if (!element_needs_image(target))
 		image = move_ptr(target->image);
 	engine_unlock(e);
 	image_unref(image);
@@ -615,7 +616,7 @@ static void end_job(const struct relationship *rel, unsigned job_state,
 {
 	struct image_progress progress;
 
-	relation_progress(rel, &progress);
+	relation_job_progress(rel, &progress);
 	job_row(rel->job, row);
 	row->state = job_state;
 	row->last_state_change = timefmt_now_ms();
@@ -721,6 +722,7 @@ int relation_end(struct engine *e, struct relationship *rel, bool delete_images,
 		free(images);
 		return r;
 	}
+	relation_stop_verify(rel);
 	engine_lock(e);
 	unlink_locked(e, rel, delete_images, ends_job ? &job : NULL);
 	engine_unlock(e);

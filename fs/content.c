@@ -179,6 +179,8 @@ static bool is_list(const struct node *node)
 	case ENGINE_GROUP:
 		return node->file == GROUP_SPEC || node->file == GROUP_MEMBERS ||
 		       node->file == GROUP_CONTROL || node->file == GROUP_RELATIONSHIPS;
+	case ENGINE_PAIR:
+		return node->file == PAIR_VERIFIED;
 	case ENGINE_POOL:
 		return node->file == POOL_IMAGES;
 	default:

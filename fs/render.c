@@ -230,6 +230,7 @@ void render_pair(struct strbuf *b, const struct pair_info *info, enum pair_file 
 		return add_text(b, info->error);
 	case PAIR_SOURCE:
 	case PAIR_TARGET:
+	case PAIR_VERIFIED: /* engine_list_text() */
 	case PAIR_N_FILES:
 		return;
 	}
