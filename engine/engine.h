@@ -152,6 +152,10 @@ struct group_info {
 	uint64_t job;    /* the newest job that is still there; 0 */
 	uint64_t bytes_total, bytes_copied, bytes_skipped, bytes_per_second;
 	int64_t seconds_left; /* -1 = unknown */
+	/* What its job does with a replica that is there already ("Restoring"), "" =
+	 * nothing, and how far that is. */
+	char doing[16];
+	unsigned doing_percent;
 };
 
 struct pair_info {

@@ -243,10 +243,19 @@ static bool is_copying(const struct relationship *rel)
 	return rel->row.detaching;
 }
 
+static const char *describe_doing(const struct relationship *rel)
+{
+	return relation_is_restoring(rel) ? "Restoring" :
+	       rel->verify		  ? "Verifying" :
+	       rel->row.detaching	  ? "Detaching" :
+					    "";
+}
+
 static void fill_relationship(const struct relationship *rel, struct group_info *ret)
 {
 	const struct store_relationship *row = &rel->row;
-	bool copying = is_copying(rel);
+	const char *doing = describe_doing(rel);
+	bool copying = is_copying(rel) || *doing;
 	struct image_progress p;
 
 	ret->has_relationship = true;
@@ -254,7 +263,7 @@ static void fill_relationship(const struct relationship *rel, struct group_info 
 	ret->sync_type = row->sync_type;
 	ret->mode = row->mode;
 	ret->copy_state = relation_copy_state(rel);
-	ret->requested_copy_state = copying && row->sync_type != CIM_SYNC_SNAPSHOT ?
+	ret->requested_copy_state = is_copying(rel) && row->sync_type != CIM_SYNC_SNAPSHOT ?
 					    CIM_COPY_SYNCHRONIZED :
 					    CIM_COPY_NOT_APPLICABLE;
 	ret->progress_status = relation_progress_status(rel);
@@ -281,7 +290,9 @@ static void fill_relationship(const struct relationship *rel, struct group_info 
 	else
 		snprintf(ret->source, sizeof(ret->source), "../../elements/%s",
 			 rel->source_element->obj.name);
-	relation_progress(rel, &p);
+	snprintf(ret->doing, sizeof(ret->doing), "%s", doing);
+	ret->doing_percent = *doing ? relation_job_percent(rel) : 0;
+	relation_job_progress(rel, &p);
 	ret->bytes_total = p.bytes_total;
 	ret->bytes_copied = p.bytes_copied;
 	ret->bytes_skipped = p.bytes_skipped;

@@ -90,15 +90,17 @@ static void trim_line(struct strbuf *b)
 
 void status_add_line(struct strbuf *b, const struct group_info *info, int name_width)
 {
-	bool is_copying = info->bytes_per_second && info->percent_synced < 100;
+	const char *state = *info->doing ? info->doing :
+					   cim_name(&cim_copy_state, info->copy_state);
+	unsigned percent = *info->doing ? info->doing_percent : info->percent_synced;
+	bool is_copying = info->bytes_per_second && percent < 100;
 
 	if (!info->has_relationship) {
 		strbuf_addf(b, "%-*s -\n", name_width, info->name);
 		return;
 	}
-	strbuf_addf(b, "%-*s %-14s %4u%% ", name_width, info->name,
-		    cim_name(&cim_copy_state, info->copy_state), info->percent_synced);
-	add_bar(b, info->percent_synced);
+	strbuf_addf(b, "%-*s %-14s %4u%% ", name_width, info->name, state, percent);
+	add_bar(b, percent);
 	if (is_copying)
 		add_rate(b, info->bytes_per_second);
 	else

@@ -54,6 +54,19 @@ START_TEST(a_line_ends_with_what_is_waited_for)
 }
 END_TEST
 
+START_TEST(a_line_shows_what_is_done_with_a_replica_that_is_there)
+{
+	struct group_info info = copying();
+
+	info.copy_state = CIM_COPY_SYNCHRONIZED;
+	info.percent_synced = 100;
+	strcpy(info.doing, "Restoring");
+	info.doing_percent = 37;
+	check_line(&info, "nightly                  Restoring        37% "
+			  "[#######.............]  120.5 MB/s   1:02:03\n");
+}
+END_TEST
+
 START_TEST(a_group_without_relationship_has_a_short_line)
 {
 	struct group_info info = { .name = "prod" };
@@ -152,6 +165,7 @@ int main(void)
 	const TTest *const tests[] = {
 		a_line_shows_state_bar_rate_and_time_left,
 		a_line_ends_with_what_is_waited_for,
+		a_line_shows_what_is_done_with_a_replica_that_is_there,
 		a_group_without_relationship_has_a_short_line,
 		lines_begin_below_the_head,
 		json_has_numbers_beside_names,

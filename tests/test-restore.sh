@@ -112,6 +112,7 @@ arm lun2 busy count=0 op=write lba=12160-12287
 echo RestoreFromReplica > groups/s2/control
 assert_eq "4096 Method Parameters Checked - Job Started" "$(head -n 1 groups/s2/result)"
 wait_until 10 file_matches groups/s2/ProgressStatus "Restoring|Mixed"
+wait_until 10 file_matches status '^s2 +Restoring +[0-9]+% '
 log0_is "$T/s2-2"
 run_in_background "$rw" run --source elements/db0/data --base "$T/s2-1" \
 	--image "groups/s1/images/s1_1,$T/s1-1" --image "groups/s3/images/s3_1,$T/s3-1" \

@@ -216,6 +216,7 @@ note "while it runs: In Use is the second one only"
 arm lun1 slow bytes_per_second=200000
 arm lun2 slow bytes_per_second=200000
 verify c
+wait_until 10 file_matches status '^c +Verifying +[0-9]+% .* [kM]B/s'
 must_refuse groups/c/control Verify "Device or resource busy"
 assert_match '^6 In Use' "$(cat groups/c/result)"
 must_fail grep -x Verify groups/c/control
