@@ -10,6 +10,7 @@
 #	crash_list				# $T/crash.list, $crash_end
 #	crash_rebuild 123 --mode random --seed 5	# in $crash_out/state, ...
 #	last_mark 123 "ack 0"			# the newest mark "ack 0 N": N
+#	crash_points 20 | crash_check_points 7	# check_point for each, seed 7
 #
 # need_crash_tools skips where they are not built or a sanitizer is in the way.
 
@@ -81,19 +82,60 @@ crash_rebuild()
 	"$crashplay" "$crash_log" --at "$n" --from "$T/crash.base" --to "$crash_out" "$@"
 }
 
-# crash_points COUNT [FROM]: record numbers, chosen with $RANDOM: half of them just
+# crash_points COUNT [FROM [TO]]: record numbers, chosen with $RANDOM: half of them just
 # behind or before a sync, where the order of syncs shows, the others anywhere.
 crash_points()
 {
-	local syncs i n from=${2:-1}
-	mapfile -t syncs < <(awk -v from="$from" '$1 > from && $2 == "sync" { print $1 }' \
-		"$T/crash.list")
+	local syncs i n from=${2:-1} to=${3:-$crash_end}
+	mapfile -t syncs < <(awk -v from="$from" -v to="$to" \
+		'$1 > from && $1 <= to && $2 == "sync" { print $1 }' "$T/crash.list")
 	for ((i = 0; i < $1; i++)); do
 		if ((i % 2 && ${#syncs[@]})); then
 			n=$((syncs[(RANDOM << 15 | RANDOM) % ${#syncs[@]}] - RANDOM % 2))
 		else
-			n=$((from + (RANDOM << 15 | RANDOM) % (crash_end - from + 1)))
+			n=$((from + (RANDOM << 15 | RANDOM) % (to - from + 1)))
 		fi
 		echo "$n"
+	done
+}
+
+# crash_check_points SEED [EVERY]: after a crash behind each of the records on stdin, all
+# modes in turn, check_point is called: $crash_n is the record, $crash_i counts.  The
+# LUNs, recorded in a directory of that last name, are another machine, which does not
+# lose power; but with EVERY each EVERYth crash is one of theirs too: $crash_of_luns.
+crash_check_points()
+{
+	local modes=(none all random random random) options rc
+	crash_i=0
+	while read -r crash_n; do
+		crash_i=$((crash_i + 1))
+		crash_of_luns=$((${2:-0} && crash_i % ${2:-1} == 0))
+		options=(--mode "${modes[crash_i % 5]}" --seed $(($1 + crash_i)))
+		((crash_i % 2)) || options+=(--fs posix)
+		# What LUNs tear nobody has promised to put together.
+		((crash_i % 4 || crash_of_luns)) || options+=(--torn)
+		((crash_of_luns)) || options+=(--durable luns)
+		echo "crash behind record $crash_n ${options[*]}" > "$T/point"
+		crash_rebuild "$crash_n" "${options[@]}" --to "$T" || fail "$(cat "$T/point")"
+		# Behind a || no command of it would end it.
+		set +e
+		(set -e; check_point)
+		rc=$?
+		set -e
+		[ "$rc" -eq 0 ] || fail "after a $(cat "$T/point")"
+	done
+}
+
+# crash_check_values MARK FILE...: depwrite's are of one instant, each at least what marks
+# "MARK I N" say before the crash.
+crash_check_values()
+{
+	local mark=$1 values value least i=0
+	shift
+	values=$("$top_builddir/tests/depwrite" check "$@") || fail "$mark: $values"
+	for value in $values; do
+		least=$(last_mark "$crash_n" "$mark $i")
+		[ "$value" -ge "$least" ] || fail "$mark: $values, $least of file $i acknowledged"
+		i=$((i + 1))
 	done
 }

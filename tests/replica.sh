@@ -5,6 +5,15 @@
 #
 # shellcheck disable=SC2154 # MNT, STATE, POOL, never_fd
 
+# are_ready ELEMENT...
+are_ready()
+{
+	local e
+	for e; do
+		[ -s "$MNT/elements/$e/size" ] || return
+	done
+}
+
 # need_snapshot ELEMENT: skips where the engine has no Snapshot.
 need_snapshot()
 {

@@ -37,17 +37,11 @@ rules()
 	mv "$T/rules.new" "$T/rules"
 }
 
-are_ready()
-{
-	file_has elements/a/OperationalStatus OK &&
-		file_has elements/b/OperationalStatus OK
-}
-
 # write_chunk ELEMENT CHUNK
 write_chunk()
 {
-	dd if=/dev/urandom of="elements/$1/data" bs=64K count=1 seek="$2" iflag=fullblock \
-		oflag=direct conv=notrunc status=none
+	dd if=/dev/urandom of="elements/$1/data" bs=64K count=1 seek="$2" oflag=direct \
+		iflag=fullblock conv=notrunc status=none
 }
 
 points()
@@ -88,7 +82,7 @@ one_point_is_left()
 
 start_lunfs
 cd "$MNT"
-wait_until 20 are_ready
+wait_until 20 are_ready a b
 need_snapshot a
 take o SourceElement=a SyncType=Snapshot
 old=$(points)
@@ -122,7 +116,7 @@ rules ""
 start_lunfs
 cd "$MNT"
 check_store
-wait_until 20 are_ready
+wait_until 20 are_ready a b
 o_is_as_before
 assert_eq "Not Applicable" "$(cat groups/g/CopyState)" "CopyState of g"
 
@@ -134,7 +128,7 @@ cd /
 stop_lunfs
 start_lunfs
 cd "$MNT"
-wait_until 20 are_ready
+wait_until 20 are_ready a b
 o_is_as_before
 # The same call again.
 echo "SourceGroup=src SyncType=Snapshot Consistency=2" > groups/g/spec

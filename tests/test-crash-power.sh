@@ -44,14 +44,6 @@ write_conf <<-END
 	access = exclusive
 END
 
-elements_are_ready()
-{
-	local e
-	for e in db0 log0 buf0; do
-		[ -s "$MNT/elements/$e/size" ] || return
-	done
-}
-
 # ---- the load ----
 
 # made NAME KIND: it was answered, and this is what it holds.
@@ -100,17 +92,12 @@ load()
 
 # ---- after a crash ----
 
-# has_values NAME [LEAST LEAST]: its images are of one instant, and each value is at
-# least that.
+# has_values NAME: its images are of one instant, with all that was acknowledged.
 has_values()
 {
-	local paths values i
+	local paths
 	mapfile -t paths < <(images "$1")
-	values=$("$dw" check "${paths[@]}") || fail "$1: $values"
-	for ((i = 2; i <= $#; i++)); do
-		[ "$(cut -d' ' -f$((i - 1)) <<< "$values")" -ge "${!i}" ] ||
-			fail "$1: $values, acknowledged ${*:2}"
-	done
+	crash_check_values "image-$1" "${paths[@]}"
 }
 
 # check_replica WHAT NAME KIND SUM: by the newest mark of that name before the crash.
@@ -133,8 +120,7 @@ check_replica()
 		;;
 	made-written)
 		assert_match '^(Synchronized|Skewed|Mixed)$' "$state" "CopyState of $name"
-		has_values "$name" "$(last_mark "$n" "image-$name 0")" \
-			"$(last_mark "$n" "image-$name 1")"
+		has_values "$name"
 		;;
 	made-clone | made-synchronized)
 		[ "$3" = clone ] || assert_eq Synchronized "$state" "CopyState of $name"
@@ -163,32 +149,25 @@ check_unmarked()
 
 check_point()
 {
-	local what name kind sum values i
+	local what name kind sum
 	declare -A known=()
 	while read -r what name kind sum; do
 		known[$name]="$what $name $kind $sum"
-	done < <(awk -v n="$n" '$1 > n { exit }
+	done < <(awk -v n="$crash_n" '$1 > n { exit }
 		$2 == "mark" && $3 ~ /^(made|drop|dropped)$/ { print $3, $4, $5, $6 }' "$T/crash.list")
 	start_lunfs
 	check_store
-	wait_until 20 elements_are_ready
+	wait_until 20 are_ready db0 log0 buf0
 	for name in "${!known[@]}"; do
 		# shellcheck disable=SC2086 # its words
 		check_replica ${known[$name]}
 	done
 	check_unmarked
-	values=$("$dw" check "$MNT/elements/db0/data" "$MNT/elements/log0/data") ||
-		fail "sources: $values"
-	for i in 0 1; do
-		[ "$(cut -d' ' -f$((i + 1)) <<< "$values")" -ge "$(last_mark "$n" "ack $i")" ] ||
-			fail "sources: $values, acknowledged $(last_mark "$n" "ack $i")"
-	done
-	values=$("$dw" check "$MNT/elements/buf0/data") || fail "buf0: $values"
-	[ "$values" -ge "$(last_mark "$n" "buf 0")" ] || fail "buf0: $values"
+	crash_check_values ack "$MNT/elements/db0/data" "$MNT/elements/log0/data"
+	crash_check_values buf "$MNT/elements/buf0/data"
 	kill9_lunfs
 }
 
-modes=(none all random random random)
 for ((run = 1; run <= runs; run++)); do
 	rm -rf "${STATE:?}"/* "${POOL:?}"/* "$T"/ack-*
 	for e in db0 log0 buf0; do
@@ -197,7 +176,7 @@ for ((run = 1; run <= runs; run++)); do
 	done
 	crash_begin "$STATE" "$POOL" "$T/luns"
 	crash_start_lunfs
-	wait_until 20 elements_are_ready
+	wait_until 20 are_ready db0 log0 buf0
 	need_snapshot db0
 	mkdir "$MNT/groups/src"
 	echo "db0 log0" > "$MNT/groups/src/members"
@@ -209,14 +188,5 @@ for ((run = 1; run <= runs; run++)); do
 	clone_sum=$(awk '$2 == "mark" && $3 == "made" && $5 == "synchronized" { print $6 }' \
 		"$T/crash.list")
 	note "run $run: $crash_end records, $(grep -c ' sync ' "$T/crash.list") syncs"
-	i=0
-	while read -r n; do
-		i=$((i + 1))
-		options=(--mode "${modes[i % 5]}" --seed $((seed + i)))
-		((i % 2)) || options+=(--fs posix)
-		((i % 4)) || options+=(--torn)
-		echo "crash behind record $n ${options[*]}" > "$T/point"
-		crash_rebuild "$n" "${options[@]}" --durable luns --to "$T" || fail "$(cat "$T/point")"
-		(check_point) || fail "after a $(cat "$T/point")"
-	done < <(crash_points "$points" "$begin")
+	crash_check_points "$seed" < <(crash_points "$points" "$begin")
 done

@@ -30,11 +30,6 @@ write_conf <<-END
 	access = exclusive
 END
 
-are_ready()
-{
-	[ -s elements/db0/size ] && [ -s elements/log0/size ]
-}
-
 # scribble FILE [SIZE]: some of its chunks become others.
 scribble()
 {
@@ -84,7 +79,7 @@ in_use()
 
 start_lunfs
 cd "$MNT"
-wait_until 20 are_ready
+wait_until 20 are_ready db0 log0
 mkdir groups/src
 echo "db0 log0" > groups/src/members
 for name in s1 s2 s3; do
@@ -147,7 +142,7 @@ check_store
 assert_eq Restoring "$(cat groups/s2/pairs/2/ProgressStatus)"
 assert_eq "$job" "$(readlink groups/s2/job)"
 disarm lun1 slow
-wait_until 20 are_ready
+wait_until 20 are_ready db0 log0
 "$rw" check elements/db0/data --model "$T/vol.0"
 log0_is "$T/s2-2"
 holds s1 s2 s3
@@ -160,7 +155,7 @@ start_lunfs
 cd "$MNT"
 assert_eq Restoring "$(cat groups/s2/pairs/2/ProgressStatus)"
 job_is Running
-wait_until 20 are_ready
+wait_until 20 are_ready db0 log0
 cmp elements/db0/data "$T/db0"
 head -c 100000 /dev/urandom > "$T/news"
 dd if="$T/news" of=elements/log0/data bs=100000 seek=7 conv=notrunc,fsync status=none
