@@ -2,10 +2,12 @@
 #include "engine/model.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "conf/cleanup.h"
+#include "conf/log.h"
 #include "conf/timefmt.h"
 #include "engine/word.h"
 
@@ -107,8 +109,7 @@ void group_create(struct engine *e, struct engine_command *cmd)
 	engine_event_object(e, ENGINE_EVENT_CREATED, &g->obj, 0, true);
 }
 
-/* Durable already: out of the objects, told, freed. */
-static void drop(struct engine *e, struct group *g, bool by_command)
+void group_drop(struct engine *e, struct group *g, bool by_command)
 {
 	engine_lock(e);
 	object_remove(e, &g->obj);
@@ -122,9 +123,46 @@ static void drop(struct engine *e, struct group *g, bool by_command)
 	group_free(g);
 }
 
+/* ---- what it is used by ----------------------------------------------------- */
+
+struct user_search {
+	const struct group *source;
+	const struct relationship *found;
+};
+
+static void find_user(void *thing, void *opaque)
+{
+	const struct group *g = thing;
+	struct user_search *s = opaque;
+
+	if (g->rel && g->rel->source_group == s->source)
+		s->found = g->rel;
+}
+
+/* Whether it is in a relationship, or about to be; if so how, and what ends that. */
+static bool is_used(struct engine *e, const struct group *g, char *buf, size_t size)
+{
+	struct user_search s = { .source = g, .found = g->rel };
+
+	if (!g->rel && g->n_source)
+		index_each(&e->by_id[ENGINE_GROUP], find_user, &s);
+	if (s.found)
+		snprintf(buf, size,
+			 "in a relationship, as the %s of \"%s\"; write Detach or "
+			 "ReturnToResourcePool to groups/%s/control first",
+			 g->rel ? "target" : "source", s.found->row.name,
+			 s.found->group->obj.name);
+	else if (g->call || g->n_source)
+		snprintf(buf, size,
+			 "to be in a relationship: a spec that names it is being carried "
+			 "out; wait for its end");
+	return g->rel || g->call || g->n_source;
+}
+
 void group_remove(struct engine *e, struct engine_command *cmd)
 {
 	struct group *g = object_by_id(e, ENGINE_GROUP, cmd->id);
+	char use[256];
 	int r;
 
 	if (!g) {
@@ -132,13 +170,9 @@ void group_remove(struct engine *e, struct engine_command *cmd)
 			     "the group is gone");
 		return;
 	}
-	if (g->rel || g->call || g->n_source) {
+	if (is_used(e, g, use, sizeof(use))) {
 		outcome_fail(&cmd->outcome, CIM_RETURN_IN_USE, EBUSY,
-			     "group \"%s\" is %s of a relationship that has not ended; "
-			     "write Detach or ReturnToResourcePool to %s first",
-			     g->obj.name, g->rel || g->call ? "the target" : "the source",
-			     g->rel || g->call ? "its control" :
-						 "the control of its replica group");
+			     "group \"%s\" is %s", g->obj.name, use);
 		return;
 	}
 	store_begin(e->store);
@@ -147,35 +181,58 @@ void group_remove(struct engine *e, struct engine_command *cmd)
 	if (r < 0)
 		command_store_failed(&cmd->outcome, r);
 	else
-		drop(e, g, true);
+		group_drop(e, g, true);
 }
 
-void group_apply_lifetime(struct engine *e, struct group *g, bool unassociated)
-{
-	bool wanted = (unassociated && (g->delete_on_unassociated || !g->persistent)) ||
-		      (!g->n_members && g->delete_on_empty_element);
+/* ---- its lifetime (CIM_ReplicationGroup) -------------------------------------- */
 
-	if (!wanted || g->rel || g->call || g->n_source)
+/* Whether its properties take it away when it is in no relationship any more. */
+static bool goes_unassociated(const struct group *g, size_t n_members)
+{
+	return g->delete_on_unassociated || !g->persistent ||
+	       (g->delete_on_empty_element && !n_members);
+}
+
+bool group_goes_with(struct group *g, const struct relationship *rel, size_t n_members)
+{
+	bool goes = goes_unassociated(g, n_members);
+	unsigned n_source = g->n_source - (rel->source_group == g);
+	bool is_used = (g->rel && g->rel != rel) || g->call || n_source;
+
+	g->goes_when_unused = goes && is_used;
+	return goes && !is_used;
+}
+
+void group_go_if_unused(struct engine *e, struct group *g)
+{
+	if (!g->goes_when_unused || g->rel || g->call || g->n_source)
+		return;
+	g->goes_when_unused = false;
+	if (!goes_unassociated(g, g->n_members))
 		return;
 	store_begin(e->store);
 	store_group_delete(e->store, g->obj.id);
 	if (store_commit(e->store) >= 0)
-		drop(e, g, false);
+		group_drop(e, g, false);
+	else
+		log_warn("group %s: cannot be removed, as its properties ask for: %s",
+			 g->obj.name, store_error(e->store));
 }
 
 /* ---- members -------------------------------------------------------------- */
 
-/* A list of members as a write builds it. */
+/* A list of members as a write builds it; the first n_kept were there before. */
 struct list {
 	struct element **items;
-	size_t n, size;
+	size_t n, size, n_kept;
 };
 
+/* One that was a member before stays where it is (AddMembers). */
 static int list_add(struct list *l, struct element *el)
 {
 	for (size_t i = 0; i < l->n; i++)
 		if (l->items[i] == el)
-			return -EEXIST;
+			return i < l->n_kept ? 0 : -EEXIST;
 	if (l->n == l->size) {
 		size_t size = l->size ? l->size * 2 : 16;
 		struct element **items = realloc(l->items, size * sizeof(*items));
@@ -195,6 +252,7 @@ static int list_remove(struct list *l, const struct element *el)
 		if (l->items[i] == el) {
 			memmove(l->items + i, l->items + i + 1,
 				(--l->n - i) * sizeof(*l->items));
+			l->n_kept -= i < l->n_kept;
 			return 0;
 		}
 	return -ENOENT;
@@ -206,6 +264,7 @@ static int list_from_group(struct list *l, const struct group *g)
 
 	for (size_t i = 0; i < g->n_members && !r; i++)
 		r = list_add(l, g->members[i]);
+	l->n_kept = l->n;
 	return r;
 }
 
@@ -275,7 +334,9 @@ static int build_list(struct engine *e, const struct group *g,
 	return r;
 }
 
-static int save_members(struct engine *e, struct group *g, const struct list *l)
+/* goes: the group too, with its last member. */
+static int save_members(struct engine *e, struct group *g, const struct list *l,
+			bool goes)
 {
 	CLEANUP_FREE uint64_t *ids = calloc(l->n + 1, sizeof(*ids));
 
@@ -285,6 +346,8 @@ static int save_members(struct engine *e, struct group *g, const struct list *l)
 		ids[i] = l->items[i]->obj.id;
 	store_begin(e->store);
 	store_members_set(e->store, g->obj.id, ids, l->n);
+	if (goes)
+		store_group_delete(e->store, g->obj.id);
 	return store_commit(e->store);
 }
 
@@ -297,21 +360,25 @@ static void tell_members(struct engine *e, struct group *g)
 			     g->members[i]->obj.id, FILE_BIT(ELEMENT_GROUPS));
 }
 
-static void write_members(struct engine *e, struct group *g, struct engine_command *cmd)
+/* Whether the group went with its last member: its row is gone, and the object is to be
+ * dropped when the command is answered. */
+static bool write_members(struct engine *e, struct group *g, struct engine_command *cmd)
 {
 	struct list l = { 0 };
+	bool goes = false;
+	char use[256];
 	int r;
 
-	if (g->rel || g->call || g->n_source) {
+	if (is_used(e, g, use, sizeof(use))) {
 		outcome_fail(&cmd->outcome, CIM_RETURN_IN_USE, 0,
-			     "members: group \"%s\" is in a relationship; its list "
-			     "cannot change until that has ended",
-			     g->obj.name);
-		return;
+			     "members: the list cannot change, as group \"%s\" is %s",
+			     g->obj.name, use);
+		return false;
 	}
 	r = build_list(e, g, cmd, &l, &cmd->outcome);
 	if (!r) {
-		r = save_members(e, g, &l);
+		goes = g->delete_on_empty_element && g->n_members && !l.n;
+		r = save_members(e, g, &l, goes);
 		if (r < 0)
 			command_store_failed(&cmd->outcome, r);
 	}
@@ -324,6 +391,7 @@ static void write_members(struct engine *e, struct group *g, struct engine_comma
 		tell_members(e, g);
 	}
 	free(l.items);
+	return !r && goes;
 }
 
 /* ---- properties ------------------------------------------------------------ */
@@ -414,7 +482,7 @@ static void write_priority(struct engine *e, struct group *g, struct engine_comm
 void group_write(struct engine *e, struct engine_command *cmd)
 {
 	struct group *g = object_by_id(e, ENGINE_GROUP, cmd->id);
-	bool is_changed;
+	bool goes = false;
 
 	if (!g) {
 		outcome_fail(&cmd->outcome, CIM_RETURN_INVALID_PARAMETER, ENODEV,
@@ -430,7 +498,7 @@ void group_write(struct engine *e, struct engine_command *cmd)
 		operation_write(e, cmd); /* answers by itself */
 		return;
 	case GROUP_MEMBERS:
-		write_members(e, g, cmd);
+		goes = write_members(e, g, cmd);
 		break;
 	case GROUP_COPY_PRIORITY:
 		write_priority(e, g, cmd);
@@ -438,9 +506,8 @@ void group_write(struct engine *e, struct engine_command *cmd)
 	default:
 		write_property(e, g, cmd);
 	}
-	is_changed = cmd->file == GROUP_MEMBERS && outcome_is_success(&cmd->outcome);
 	command_answer(e, cmd);
-	/* Last: it may remove the group.  The command is its caller's again. */
-	if (is_changed)
-		group_apply_lifetime(e, g, false);
+	/* Last.  The command is its caller's again. */
+	if (goes)
+		group_drop(e, g, false);
 }

@@ -141,6 +141,7 @@ struct group {
 	unsigned n_source; /* relationships it is the source group of */
 	struct relationship *rel;
 	struct replica_call *call; /* a spec that is not accepted yet */
+	bool goes_when_unused;	   /* see group_goes_with() */
 
 	/* For wait/: engine->sequence at the last time the state was entered
 	 * (by CopyState), and at the last end of a relationship. */
@@ -392,9 +393,17 @@ void group_remove(struct engine *e, struct engine_command *cmd);
 void group_write(struct engine *e, struct engine_command *cmd);
 /* Sets the list; lock held. */
 int group_set_members(struct group *g, struct element **members, size_t n);
-/* After a relationship has ended, or a list was emptied: removes the group if
- * its properties say so. */
-void group_apply_lifetime(struct engine *e, struct group *g, bool unassociated);
+/*
+ * What Persistent, DeleteOnEmptyElement and DeleteOnUnassociated do: a group goes with
+ * the relationship that was its last, or with its last member, in the transaction that
+ * ends that.
+ */
+/* Whether it goes, when rel ends and leaves it n_members.  If it would, but a spec under
+ * way uses it, it goes if that fails: group_go_if_unused(). */
+bool group_goes_with(struct group *g, const struct relationship *rel, size_t n_members);
+void group_go_if_unused(struct engine *e, struct group *g);
+/* Durable already: out of the objects, told, freed. */
+void group_drop(struct engine *e, struct group *g, bool by_command);
 
 /* replica.c: CreateGroupReplica */
 void replica_write_spec(struct engine *e, struct engine_command *cmd);

@@ -626,9 +626,26 @@ static void end_job(const struct relationship *rel, unsigned job_state,
 	row->bytes_skipped = progress.bytes_skipped;
 }
 
+/* Which of the two groups go with a relationship. */
+struct leaving {
+	bool source_group, group;
+};
+
+static struct leaving groups_that_go(const struct relationship *rel, bool delete_images)
+{
+	struct group *g = rel->group;
+
+	return (struct leaving){
+		.source_group = rel->source_group &&
+				group_goes_with(rel->source_group, rel,
+						rel->source_group->n_members),
+		.group = group_goes_with(g, rel, delete_images ? 0 : g->n_members),
+	};
+}
+
 /* job: NULL = stays as it is. */
 static int end_in_store(struct engine *e, struct relationship *rel, bool delete_images,
-			const struct store_job *job)
+			const struct store_job *job, const struct leaving *goes)
 {
 	store_begin(e->store);
 	store_relationship_delete(e->store, rel->row.id);
@@ -639,6 +656,10 @@ static int end_in_store(struct engine *e, struct relationship *rel, bool delete_
 	}
 	if (job)
 		store_job_update(e->store, job);
+	if (goes->source_group)
+		store_group_delete(e->store, rel->source_group->obj.id);
+	if (goes->group)
+		store_group_delete(e->store, rel->group->obj.id);
 	return store_commit(e->store);
 }
 
@@ -710,13 +731,14 @@ int relation_end(struct engine *e, struct relationship *rel, bool delete_images,
 	struct group *g = rel->group, *source_group = rel->source_group;
 	struct element **images = calloc(rel->n_pairs + 1, sizeof(*images));
 	bool ends_job = job_state && rel->job && !job_is_over(rel->job);
+	struct leaving goes = groups_that_go(rel, delete_images);
 	struct store_job job;
 	size_t n = rel->n_pairs;
 	int r;
 
 	if (ends_job)
 		end_job(rel, job_state, &job);
-	r = images ? end_in_store(e, rel, delete_images, ends_job ? &job : NULL) :
+	r = images ? end_in_store(e, rel, delete_images, ends_job ? &job : NULL, &goes) :
 		     -ENOMEM;
 	if (r < 0) {
 		free(images);
@@ -742,8 +764,9 @@ int relation_end(struct engine *e, struct relationship *rel, bool delete_images,
 	free(images);
 	hold_forget_relation(rel);
 	relation_free(rel);
-	if (source_group && source_group != g)
-		group_apply_lifetime(e, source_group, true);
-	group_apply_lifetime(e, g, true);
+	if (goes.source_group)
+		group_drop(e, source_group, false);
+	if (goes.group)
+		group_drop(e, g, false);
 	return 0;
 }

@@ -71,6 +71,9 @@ static void answer(struct replica_call *call)
 /* The end of a call that made nothing; call->outcome says why. */
 static void give_up(struct replica_call *call)
 {
+	struct group *group = call->group, *source_group = call->source_group;
+	struct engine *e = call->engine;
+
 	if (call->listed)
 		TAILQ_REMOVE(&call->engine->calls, call, link);
 	if (call->hold)
@@ -81,6 +84,9 @@ static void give_up(struct replica_call *call)
 		call->cmd->outcome = call->outcome;
 	answer(call);
 	call_free(call);
+	if (source_group)
+		group_go_if_unused(e, source_group);
+	group_go_if_unused(e, group);
 }
 
 /* ---- INSTANT --------------------------------------------------------------------- */

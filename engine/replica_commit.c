@@ -199,8 +199,11 @@ static void link_locked(struct replica_call *call, struct replica_made *m)
 	struct relationship *rel = m->rel;
 	struct group *g = call->group;
 
-	if (rel->source_group)
+	g->goes_when_unused = false;
+	if (rel->source_group) {
 		rel->source_group->n_source++;
+		rel->source_group->goes_when_unused = false;
+	}
 	for (size_t i = 0; i < call->n; i++) {
 		struct pair *p = rel->pairs[i];
 
