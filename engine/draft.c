@@ -19,49 +19,67 @@
 #include "conf/log.h"
 #include "conf/timefmt.h"
 
-/* From, to, who makes it. */
+enum { SNAPSHOT = 1, CLONE = 2, BOTH = SNAPSHOT | CLONE };
+
+/* From, to, of which SyncTypes, who makes it. */
 static const struct {
-	unsigned from, to;
+	unsigned from, to, of;
 	const char *who;
 } transitions[] = {
-	{ CIM_COPY_INITIALIZED, CIM_COPY_UNSYNCHRONIZED, "Activate" },
-	{ CIM_COPY_INACTIVE, CIM_COPY_UNSYNCHRONIZED, "Activate" },
-	{ CIM_COPY_PREPARED, CIM_COPY_UNSYNCHRONIZED, "Activate" },
-	{ CIM_COPY_INITIALIZED, CIM_COPY_BROKEN, "a member that broke" },
-	{ CIM_COPY_INACTIVE, CIM_COPY_BROKEN, "a member that broke" },
-	{ CIM_COPY_PREPARED, CIM_COPY_BROKEN, "a member that broke" },
-	{ CIM_COPY_INITIALIZED, CIM_COPY_SYNCHRONIZED, "Activate of a Snapshot" },
-	{ CIM_COPY_INACTIVE, CIM_COPY_SYNCHRONIZED, "Activate of a Snapshot" },
-	{ CIM_COPY_PREPARED, CIM_COPY_SYNCHRONIZED, "Activate of a Snapshot" },
-	{ CIM_COPY_UNSYNCHRONIZED, CIM_COPY_INACTIVE, "Deactivate" },
-	{ CIM_COPY_SUSPENDED, CIM_COPY_INACTIVE, "Deactivate" },
-	{ CIM_COPY_SYNCHRONIZED, CIM_COPY_INACTIVE, "Deactivate" },
-	{ CIM_COPY_SKEWED, CIM_COPY_INACTIVE, "Deactivate" },
-	{ CIM_COPY_SUSPENDED, CIM_COPY_UNSYNCHRONIZED, "ResyncReplica" },
-	{ CIM_COPY_SYNCHRONIZED, CIM_COPY_UNSYNCHRONIZED, "ResyncReplica of a Clone" },
-	{ CIM_COPY_SKEWED, CIM_COPY_UNSYNCHRONIZED, "ResyncReplica of a Clone" },
-	{ CIM_COPY_BROKEN, CIM_COPY_UNSYNCHRONIZED, "ResyncReplica of a Clone" },
-	{ CIM_COPY_ABORTED, CIM_COPY_UNSYNCHRONIZED, "ResyncReplica of a Clone" },
-	{ CIM_COPY_SKEWED, CIM_COPY_SYNCHRONIZED, "ResyncReplica of a Snapshot" },
-	{ CIM_COPY_BROKEN, CIM_COPY_SYNCHRONIZED, "ResyncReplica of a Snapshot" },
-	{ CIM_COPY_SYNCHRONIZED, CIM_COPY_SKEWED, "a write to the image" },
-	{ CIM_COPY_SKEWED, CIM_COPY_BROKEN, "device, pool, map" },
-	{ CIM_COPY_UNSYNCHRONIZED, CIM_COPY_SYNCHRONIZED, "the copier" },
-	{ CIM_COPY_UNSYNCHRONIZED, CIM_COPY_SUSPENDED, "job Suspend" },
-	{ CIM_COPY_UNSYNCHRONIZED, CIM_COPY_ABORTED, "job Terminate, Kill" },
-	{ CIM_COPY_UNSYNCHRONIZED, CIM_COPY_BROKEN, "device, pool, map" },
-	{ CIM_COPY_SUSPENDED, CIM_COPY_UNSYNCHRONIZED, "job Start" },
-	{ CIM_COPY_SUSPENDED, CIM_COPY_SYNCHRONIZED, "the last fetch of a reader" },
-	{ CIM_COPY_SUSPENDED, CIM_COPY_ABORTED, "job Terminate, Kill" },
-	{ CIM_COPY_SUSPENDED, CIM_COPY_BROKEN, "device, pool, map" },
-	{ CIM_COPY_SYNCHRONIZED, CIM_COPY_BROKEN, "a member that broke" },
-	{ CIM_COPY_ABORTED, CIM_COPY_BROKEN, "a member that broke" },
+	{ CIM_COPY_INITIALIZED, CIM_COPY_UNSYNCHRONIZED, CLONE, "Activate" },
+	{ CIM_COPY_INACTIVE, CIM_COPY_UNSYNCHRONIZED, CLONE, "Activate" },
+	{ CIM_COPY_PREPARED, CIM_COPY_UNSYNCHRONIZED, CLONE, "Activate" },
+	{ CIM_COPY_INITIALIZED, CIM_COPY_BROKEN, BOTH, "a member that broke" },
+	{ CIM_COPY_INACTIVE, CIM_COPY_BROKEN, BOTH, "a member that broke" },
+	{ CIM_COPY_PREPARED, CIM_COPY_BROKEN, BOTH, "a member that broke" },
+	{ CIM_COPY_INITIALIZED, CIM_COPY_SYNCHRONIZED, SNAPSHOT, "Activate" },
+	{ CIM_COPY_INACTIVE, CIM_COPY_SYNCHRONIZED, SNAPSHOT, "Activate" },
+	{ CIM_COPY_PREPARED, CIM_COPY_SYNCHRONIZED, SNAPSHOT, "Activate" },
+	{ CIM_COPY_UNSYNCHRONIZED, CIM_COPY_INACTIVE, CLONE, "Deactivate" },
+	{ CIM_COPY_SUSPENDED, CIM_COPY_INACTIVE, CLONE, "Deactivate" },
+	{ CIM_COPY_SYNCHRONIZED, CIM_COPY_INACTIVE, SNAPSHOT, "Deactivate" },
+	{ CIM_COPY_SKEWED, CIM_COPY_INACTIVE, SNAPSHOT, "Deactivate" },
+	{ CIM_COPY_SYNCHRONIZED, CIM_COPY_UNSYNCHRONIZED, CLONE, "ResyncReplica" },
+	{ CIM_COPY_SKEWED, CIM_COPY_UNSYNCHRONIZED, CLONE, "ResyncReplica" },
+	{ CIM_COPY_BROKEN, CIM_COPY_UNSYNCHRONIZED, CLONE, "ResyncReplica" },
+	{ CIM_COPY_ABORTED, CIM_COPY_UNSYNCHRONIZED, CLONE, "ResyncReplica" },
+	{ CIM_COPY_SKEWED, CIM_COPY_SYNCHRONIZED, SNAPSHOT, "ResyncReplica" },
+	{ CIM_COPY_BROKEN, CIM_COPY_SYNCHRONIZED, SNAPSHOT, "ResyncReplica" },
+	{ CIM_COPY_ABORTED, CIM_COPY_SYNCHRONIZED, SNAPSHOT, "ResyncReplica" },
+	{ CIM_COPY_SYNCHRONIZED, CIM_COPY_SKEWED, BOTH, "a write to the image" },
+	{ CIM_COPY_SKEWED, CIM_COPY_BROKEN, BOTH, "device, pool, map" },
+	{ CIM_COPY_UNSYNCHRONIZED, CIM_COPY_SYNCHRONIZED, CLONE, "the copier" },
+	{ CIM_COPY_UNSYNCHRONIZED, CIM_COPY_SUSPENDED, CLONE, "Suspend" },
+	{ CIM_COPY_UNSYNCHRONIZED, CIM_COPY_ABORTED, CLONE, "Abort" },
+	{ CIM_COPY_UNSYNCHRONIZED, CIM_COPY_BROKEN, CLONE, "device, pool, map" },
+	{ CIM_COPY_SUSPENDED, CIM_COPY_UNSYNCHRONIZED, CLONE, "Resume, ResyncReplica" },
+	{ CIM_COPY_SUSPENDED, CIM_COPY_SYNCHRONIZED, CLONE,
+	  "the last fetch of a reader" },
+	{ CIM_COPY_SUSPENDED, CIM_COPY_ABORTED, BOTH, "Abort" },
+	{ CIM_COPY_SUSPENDED, CIM_COPY_BROKEN, BOTH, "device, pool, map" },
+	{ CIM_COPY_SYNCHRONIZED, CIM_COPY_BROKEN, BOTH, "a member that broke" },
+	{ CIM_COPY_ABORTED, CIM_COPY_BROKEN, BOTH, "a member that broke" },
+	/* Of members that are complete before others; and of a Snapshot that detaches. */
+	{ CIM_COPY_SYNCHRONIZED, CIM_COPY_ABORTED, BOTH, "Abort" },
+	{ CIM_COPY_SKEWED, CIM_COPY_ABORTED, BOTH, "Abort" },
+	{ CIM_COPY_SYNCHRONIZED, CIM_COPY_SUSPENDED, SNAPSHOT, "Suspend" },
+	{ CIM_COPY_SKEWED, CIM_COPY_SUSPENDED, SNAPSHOT, "Suspend" },
+	{ CIM_COPY_SUSPENDED, CIM_COPY_SYNCHRONIZED, SNAPSHOT, "Resume; the copier" },
+	{ CIM_COPY_SUSPENDED, CIM_COPY_SKEWED, SNAPSHOT, "Resume; the copier" },
 };
 
-static bool may_go(unsigned from, unsigned to)
+#define N_TRANSITIONS (sizeof(transitions) / sizeof(transitions[0]))
+
+static unsigned bit_of(unsigned sync_type)
 {
-	for (size_t i = 0; i < sizeof(transitions) / sizeof(transitions[0]); i++)
-		if (transitions[i].from == from && transitions[i].to == to)
+	return sync_type == CIM_SYNC_SNAPSHOT ? SNAPSHOT : CLONE;
+}
+
+static bool may_go(unsigned sync_type, unsigned from, unsigned to)
+{
+	for (size_t i = 0; i < N_TRANSITIONS; i++)
+		if (transitions[i].from == from && transitions[i].to == to &&
+		    transitions[i].of & bit_of(sync_type))
 			return true;
 	return from == to;
 }
@@ -127,7 +145,8 @@ void relation_set_instant(struct draft *d, int64_t now_ms)
 static bool is_allowed(const struct draft *d)
 {
 	for (size_t i = 0; i < d->rel->n_pairs; i++)
-		if (!may_go(d->rel->pairs[i]->copy_state, d->pairs[i].copy_state)) {
+		if (!may_go(d->row.sync_type, d->rel->pairs[i]->copy_state,
+			    d->pairs[i].copy_state)) {
 			log_error("%s: pair %zu: no transition from %s to %s",
 				  d->rel->row.name, i + 1,
 				  cim_name(&cim_copy_state, d->rel->pairs[i]->copy_state),
@@ -145,32 +164,16 @@ static bool pair_differs(const struct pair *p, const struct pair_draft *d)
 	       p->restore_sequence != d->restore_sequence || p->point != d->point || d->generation || d->error || d->complete;
 }
 
-/* The fields of a job that end with it. */
-static void end_job(const struct relationship *rel, struct store_job *row)
-{
-	struct image_progress progress;
-
-	relation_job_progress(rel, &progress);
-	row->elapsed_ms = row->last_state_change - row->start_time;
-	row->bytes_total = progress.bytes_total;
-	row->bytes_copied = progress.bytes_copied;
-	row->bytes_skipped = progress.bytes_skipped;
-}
-
-static bool is_end(unsigned job_state)
-{
-	return job_state >= CIM_JOB_COMPLETED && job_state <= CIM_JOB_EXCEPTION;
-}
-
 static void draft_job(const struct draft *d, struct store_job *row)
 {
+	if (job_state_is_end(d->job_state)) {
+		job_end_row(d->rel, d->job_state, d->job_error_code,
+			    d->job_error ? d->job_error : "", row);
+		return;
+	}
 	job_row(d->rel->job, row);
 	row->state = d->job_state;
 	row->last_state_change = timefmt_now_ms();
-	row->error_code = d->job_error_code;
-	row->error_description = d->job_error ? d->job_error : "";
-	if (is_end(d->job_state))
-		end_job(d->rel, row);
 }
 
 static void store_pairs(struct engine *e, const struct draft *d)
@@ -295,6 +298,7 @@ struct committing {
 	bool with_job;              /* job is the new row of rel->job */
 	struct store_job job;
 	struct job *new_job, *changed_job;
+	struct store_job old; /* the row of the job that new_job takes the place of */
 	uint64_t files; /* of the group */
 };
 
@@ -307,7 +311,7 @@ static int write_store(struct engine *e, struct draft *d, struct committing *c)
 	if (d->instant)
 		instant_store(d->instant);
 	if (d->new_job)
-		r = job_insert(e, rel, d->new_job, &d->row, &c->new_job);
+		r = job_insert(e, rel, d->new_job, &d->row, &c->new_job, &c->old);
 	store_relationship_update(e->store, &d->row);
 	store_pairs(e, d);
 	if (c->with_job) {
@@ -344,7 +348,7 @@ static void show(struct engine *e, struct draft *d, struct committing *c)
 	if (c->with_job)
 		job_apply(rel->job, &c->job);
 	if (c->new_job)
-		job_link(e, rel, c->new_job);
+		job_link(e, rel, c->new_job, &c->old);
 	c->files |= relation_note_locked(e, rel);
 	engine_unlock(e);
 }
@@ -362,12 +366,7 @@ static void tell(struct engine *e, struct draft *d, const struct committing *c)
 	tell_pairs(e, d, c->changed);
 	if (c->changed_job)
 		engine_event(e, ENGINE_EVENT_CHANGED, ENGINE_JOB, c->changed_job->obj.id,
-			     FILE_BIT(JOB_STATE) | FILE_BIT(JOB_PERCENT_COMPLETE) |
-				     FILE_BIT(JOB_OPERATIONAL_STATUS) |
-				     FILE_BIT(JOB_ERROR_CODE) |
-				     FILE_BIT(JOB_ERROR_DESCRIPTION) |
-				     FILE_BIT(JOB_TIME_OF_LAST_STATE_CHANGE) |
-				     FILE_BIT(JOB_TIME_BEFORE_REMOVAL));
+			     JOB_STATE_FILES);
 	relation_tell(e, rel, c->files);
 }
 
@@ -393,7 +392,7 @@ int draft_commit(struct engine *e, struct draft *d)
 	}
 	show(e, d, &c);
 	/* Another job took the place of its, or that has ended. */
-	if (c.changed_job && (d->new_job || is_end(d->job_state)))
+	if (c.changed_job && (d->new_job || job_state_is_end(d->job_state)))
 		relation_stop_verify(rel);
 	for (size_t i = 0; i < rel->n_pairs; i++)
 		if (left[i])

@@ -12,6 +12,7 @@
 
 #include "conf/cleanup.h"
 #include "conf/timefmt.h"
+#include "conf/value.h"
 #include "engine/word.h"
 
 struct job *job_new(const struct store_job *row)
@@ -89,26 +90,46 @@ void job_apply(struct job *j, const struct store_job *row)
 	}
 }
 
+bool job_state_is_end(unsigned job_state)
+{
+	return job_state >= CIM_JOB_COMPLETED && job_state <= CIM_JOB_EXCEPTION;
+}
+
 bool job_is_over(const struct job *j)
 {
-	return j->state >= CIM_JOB_COMPLETED && j->state <= CIM_JOB_EXCEPTION;
+	return job_state_is_end(j->state);
 }
+
+bool job_is_of(const struct job *j, const char *method)
+{
+	size_t len = strlen(method);
+
+	return !strncmp(j->title, method, len) && j->title[len] == ' ';
+}
+
+/* CIM_ConcreteJob.TimeBeforeRemoval: what a client can count on after the end, also
+ * with DeleteOnCompletion. */
+enum { DELETED_AFTER_MS = 5 * 60 * 1000 };
 
 int64_t job_time_before_removal(const struct engine *e, const struct job *j)
 {
-	return j->time_before_removal_ms >= 0 ?
-		       j->time_before_removal_ms :
-		       (int64_t)e->config->daemon.job_retention_s * 1000;
+	int64_t ms = (int64_t)e->config->daemon.job_retention_s * 1000;
+
+	if (j->time_before_removal_ms >= 0)
+		return j->time_before_removal_ms;
+	return j->delete_on_completion && ms > DELETED_AFTER_MS ? DELETED_AFTER_MS : ms;
 }
 
-/* The row of the job that another one takes the place of. */
-static void superseded_row(const struct relationship *rel, struct store_job *row)
+void job_end_row(const struct relationship *rel, unsigned job_state, unsigned error_code,
+		 const char *error, struct store_job *row)
 {
 	struct image_progress progress;
 
 	relation_job_progress(rel, &progress);
 	job_row(rel->job, row);
-	row->state = CIM_JOB_TERMINATED;
+	row->state = job_state;
+	row->error_code = error_code;
+	row->error_description = error;
 	row->last_state_change = timefmt_now_ms();
 	row->elapsed_ms = row->last_state_change - row->start_time;
 	row->bytes_total = progress.bytes_total;
@@ -116,16 +137,24 @@ static void superseded_row(const struct relationship *rel, struct store_job *row
 	row->bytes_skipped = progress.bytes_skipped;
 }
 
-int job_insert(struct engine *e, struct relationship *rel, const char *method,
-	       struct store_relationship *row, struct job **ret_job)
+/* The row of the job that another one takes the place of. */
+static void superseded_row(const struct relationship *rel, struct store_job *row)
 {
-	struct store_job job, old;
+	job_end_row(rel, CIM_JOB_TERMINATED, CIM_RETURN_FAILED,
+		    "another operation on its group took its place", row);
+}
+
+int job_insert(struct engine *e, struct relationship *rel, const char *method,
+	       struct store_relationship *row, struct job **ret_job,
+	       struct store_job *ret_old)
+{
+	struct store_job job;
 	char title[96];
 	int64_t id;
 
 	if (rel->job && !job_is_over(rel->job)) {
-		superseded_row(rel, &old);
-		store_job_update(e->store, &old);
+		superseded_row(rel, ret_old);
+		store_job_update(e->store, ret_old);
 	}
 	job_describe_new(method, rel->row.name, title, sizeof(title), &job);
 	job.group_id = rel->group->obj.id;
@@ -137,14 +166,11 @@ int job_insert(struct engine *e, struct relationship *rel, const char *method,
 	return *ret_job ? 0 : -ENOMEM;
 }
 
-void job_link(struct engine *e, struct relationship *rel, struct job *j)
+void job_link(struct engine *e, struct relationship *rel, struct job *j,
+	      const struct store_job *old)
 {
-	struct store_job old;
-
-	if (rel->job && !job_is_over(rel->job)) {
-		superseded_row(rel, &old);
-		job_apply(rel->job, &old);
-	}
+	if (rel->job && !job_is_over(rel->job))
+		job_apply(rel->job, old);
 	if (rel->job)
 		rel->job->rel = NULL;
 	rel->row.job_id = j->obj.id;
@@ -239,71 +265,19 @@ void job_tick(struct engine *e, int64_t now_ms)
 
 /* ---- RequestStateChange ---------------------------------------------------------- */
 
-/* Moves the pairs that are in one of `from` (a bit mask) to a state. */
-static int move(struct engine *e, struct job *j, unsigned from, unsigned copy_state,
-		unsigned progress_status, unsigned job_state)
-{
-	struct relationship *rel = j->rel;
-	struct draft d;
-	int r = draft_begin(&d, rel);
-
-	if (r < 0)
-		return r;
-	for (size_t i = 0; i < rel->n_pairs; i++)
-		if (from & (1u << d.pairs[i].copy_state)) {
-			d.pairs[i].copy_state = copy_state;
-			d.pairs[i].progress_status = progress_status;
-		}
-	if (copy_state == CIM_COPY_SUSPENDED)
-		d.row.when_suspended = timefmt_now_ms();
-	if (copy_state == CIM_COPY_ABORTED)
-		d.row.detaching = false;
-	d.job_state = job_state;
-	return draft_commit(e, &d);
-}
-
-enum {
-	RUNNING = 1u << CIM_COPY_UNSYNCHRONIZED,
-	SUSPENDED = 1u << CIM_COPY_SUSPENDED,
-};
-
 static int suspend(struct engine *e, struct job *j)
 {
-	int r = move(e, j, RUNNING, CIM_COPY_SUSPENDED, CIM_PROGRESS_DORMANT,
-		     CIM_JOB_SUSPENDED);
-
-	for (size_t i = 0; r >= 0 && i < j->rel->n_pairs; i++)
-		if (j->rel->pairs[i]->watched)
-			image_pause_copy(j->rel->pairs[i]->target->image);
-	return r;
+	return relation_suspend(e, j->rel);
 }
 
 static int start(struct engine *e, struct job *j)
 {
-	int r = move(e, j, SUSPENDED, CIM_COPY_UNSYNCHRONIZED, CIM_PROGRESS_SYNCHRONIZING,
-		     CIM_JOB_RUNNING);
-
-	for (size_t i = 0; r >= 0 && i < j->rel->n_pairs; i++)
-		if (j->rel->pairs[i]->watched)
-			image_start_copy(j->rel->pairs[i]->target->image);
-	return r;
+	return relation_resume(e, j->rel);
 }
 
-static int stop(struct engine *e, struct job *j, unsigned job_state)
-{
-	int r;
-
-	for (size_t i = 0; i < j->rel->n_pairs; i++)
-		pair_detach(j->rel->pairs[i]);
-	r = move(e, j, RUNNING | SUSPENDED, CIM_COPY_ABORTED, CIM_PROGRESS_DORMANT,
-		 job_state);
-	for (size_t i = 0; r < 0 && i < j->rel->n_pairs; i++)
-		pair_attach(j->rel->pairs[i]);
-	return r;
-}
-
-/* Only the job's: a Verify leaves all other states as they are. */
-static int stop_verify(struct engine *e, struct job *j, unsigned job_state)
+/* A Verify leaves all states but the job's as they are. */
+static int end_verify(struct engine *e, struct job *j, unsigned job_state,
+		      const char *why)
 {
 	struct draft d;
 	int r = draft_begin(&d, j->rel);
@@ -311,76 +285,153 @@ static int stop_verify(struct engine *e, struct job *j, unsigned job_state)
 	if (r < 0)
 		return r;
 	d.job_state = job_state;
+	d.job_error_code = CIM_RETURN_FAILED;
+	d.job_error = why;
 	return draft_commit(e, &d);
 }
 
-static int end(struct engine *e, struct job *j, unsigned job_state)
+static int end(struct engine *e, struct job *j, unsigned job_state, const char *why)
 {
-	return j->rel->verify ? stop_verify(e, j, job_state) : stop(e, j, job_state);
+	return j->rel->verify ? end_verify(e, j, job_state, why) :
+				relation_abort(e, j->rel, job_state, why);
+}
+
+static int terminate(struct engine *e, struct job *j)
+{
+	return end(e, j, CIM_JOB_TERMINATED,
+		   "Terminate was written to control of this job");
+}
+
+static int kill_job(struct engine *e, struct job *j)
+{
+	return end(e, j, CIM_JOB_KILLED, "Kill was written to control of this job");
+}
+
+/* From which JobState what can be requested, of a job that copies; all else is an
+ * Invalid State Transition. */
+static const struct {
+	unsigned state, request;
+	int (*carry_out)(struct engine *e, struct job *j);
+} transitions[] = {
+	{ CIM_JOB_RUNNING, CIM_JOB_REQUEST_SUSPEND, suspend },
+	{ CIM_JOB_RUNNING, CIM_JOB_REQUEST_TERMINATE, terminate },
+	{ CIM_JOB_RUNNING, CIM_JOB_REQUEST_KILL, kill_job },
+	{ CIM_JOB_SUSPENDED, CIM_JOB_REQUEST_START, start },
+	{ CIM_JOB_SUSPENDED, CIM_JOB_REQUEST_TERMINATE, terminate },
+	{ CIM_JOB_SUSPENDED, CIM_JOB_REQUEST_KILL, kill_job },
+};
+
+#define N_TRANSITIONS (sizeof(transitions) / sizeof(transitions[0]))
+
+static int invalid_transition(const struct job *j, unsigned requested, struct outcome *o)
+{
+	char states[64] = "";
+	size_t len = 0;
+
+	for (size_t i = 0; i < N_TRANSITIONS && len < sizeof(states); i++)
+		if (transitions[i].request == requested)
+			len += (size_t)snprintf(
+				states + len, sizeof(states) - len, "%s%s",
+				len ? ", " : "",
+				cim_name(&cim_job_state, transitions[i].state));
+	return outcome_fail(o, CIM_RETURN_INVALID_STATE_TRANSITION, 0,
+			    "%s: not from JobState %s; it would do from %s",
+			    cim_name(&cim_job_request, requested),
+			    cim_name(&cim_job_state, j->state), states);
+}
+
+/* A job that runs, but does not copy into images. */
+static int check_work(const struct job *j, unsigned requested, struct outcome *o)
+{
+	const char *name = cim_name(&cim_job_request, requested);
+
+	if (j->rel->op)
+		return outcome_fail(o, CIM_RETURN_BUSY, 0,
+				    "%s: an instant is being taken; try again when it "
+				    "is there",
+				    name);
+	if (relation_is_restoring(j->rel))
+		return outcome_fail(o, CIM_RETURN_BUSY, 0,
+				    "%s: half a restore would leave neither the old "
+				    "content nor the restored one; it ends by itself",
+				    name);
+	if (j->rel->verify && requested == CIM_JOB_REQUEST_SUSPEND)
+		return outcome_fail(o, CIM_RETURN_NOT_SUPPORTED, 0,
+				    "Suspend: a Verify cannot stand still; Terminate it, "
+				    "and begin it again later");
+	if (!j->rel->verify && !relation_is_copying(j->rel))
+		return outcome_fail(o, CIM_RETURN_NOT_SUPPORTED, 0,
+				    "%s: \"%s\" does not copy, and ends by itself", name,
+				    j->title);
+	return 0;
 }
 
 static void request(struct engine *e, struct job *j, unsigned requested,
 		    struct outcome *o)
 {
-	int r = 0;
+	int r;
 
-	if (job_is_over(j) || !j->rel ||
-	    (requested == CIM_JOB_REQUEST_SUSPEND && j->state != CIM_JOB_RUNNING) ||
-	    (requested == CIM_JOB_REQUEST_START && j->state != CIM_JOB_SUSPENDED)) {
-		outcome_fail(o, CIM_RETURN_INVALID_STATE_TRANSITION, 0,
-			     "%s: not from JobState %s",
-			     cim_name(&cim_job_request, requested),
-			     cim_name(&cim_job_state, j->state));
+	for (size_t i = 0; i < N_TRANSITIONS; i++) {
+		if (transitions[i].request != requested ||
+		    transitions[i].state != j->state || !j->rel)
+			continue;
+		if (check_work(j, requested, o) < 0)
+			return;
+		r = transitions[i].carry_out(e, j);
+		if (r < 0)
+			command_store_failed(o, r);
 		return;
 	}
-	if (j->rel->op) {
-		outcome_fail(o, CIM_RETURN_IN_USE, 0,
-			     "%s: an instant is being taken; try again when it is there",
-			     cim_name(&cim_job_request, requested));
-		return;
-	}
-	if (relation_is_restoring(j->rel)) {
-		outcome_fail(o, CIM_RETURN_IN_USE, 0,
-			     "%s: half a restore would leave neither the old content nor "
-			     "the restored one; it ends by itself",
-			     cim_name(&cim_job_request, requested));
-		return;
-	}
-	if (requested == CIM_JOB_REQUEST_SUSPEND && j->rel->verify)
-		outcome_fail(o, CIM_RETURN_NOT_SUPPORTED, 0,
-			     "Suspend: a Verify cannot stand still; Terminate it, and begin "
-			     "it again later");
-	else if (requested == CIM_JOB_REQUEST_SUSPEND)
-		r = suspend(e, j);
-	else if (requested == CIM_JOB_REQUEST_START)
-		r = start(e, j);
-	else if (requested == CIM_JOB_REQUEST_TERMINATE)
-		r = end(e, j, CIM_JOB_TERMINATED);
-	else if (requested == CIM_JOB_REQUEST_KILL)
-		r = end(e, j, CIM_JOB_KILLED);
-	else
-		outcome_fail(o, CIM_RETURN_NOT_SUPPORTED, 0,
-			     "Service is not supported; write Start, Suspend, Terminate "
-			     "or Kill");
-	if (r < 0)
-		command_store_failed(o, r);
+	invalid_transition(j, requested, o);
+}
+
+/* TimeoutPeriod, the second word of a text: cut off.  Whether it asks for a limit. */
+static bool take_timeout(char *text, bool *ret_is_time)
+{
+	char *word = strpbrk(text, " \t");
+	uint64_t ms = 0;
+	bool interval;
+
+	*ret_is_time = true;
+	if (!word)
+		return false;
+	*word++ = '\0';
+	word += strspn(word, " \t");
+	/* A CIM interval, or a duration. */
+	interval = strlen(word) == 25 && !strcmp(word + 21, ":000") &&
+		   strspn(word, "0123456789.") == 21;
+	*ret_is_time = interval || !value_duration(word, &ms);
+	return interval ? strpbrk(word, "123456789") != NULL : ms > 0;
 }
 
 static void write_control(struct engine *e, struct job *j, struct engine_command *cmd)
 {
+	struct outcome *o = &cmd->outcome;
 	unsigned requested;
-	char text[32];
+	char text[64], all[64];
+	bool limit, is_time;
 
 	if (!word_line(cmd->text, cmd->len, text, sizeof(text)))
 		*text = '\0';
+	strcpy(all, text);
+	limit = take_timeout(text, &is_time);
 	if (cim_parse(&cim_job_request, text, &requested) < 0 ||
-	    !*cim_name(&cim_job_request, requested))
-		outcome_fail(&cmd->outcome, CIM_RETURN_INVALID_PARAMETER, 0,
+	    !*cim_name(&cim_job_request, requested) || !is_time)
+		outcome_fail(o, CIM_RETURN_INVALID_PARAMETER, 0,
 			     "control: \"%s\" is no state that can be requested; write "
 			     "Start, Suspend, Terminate or Kill",
-			     text);
+			     all);
+	else if (limit)
+		outcome_fail(o, CIM_RETURN_TIMEOUT_PARAMETER_NOT_SUPPORTED, 0,
+			     "control: %s is carried out at once, and has no time limit; "
+			     "write it without one",
+			     cim_name(&cim_job_request, requested));
+	else if (requested == CIM_JOB_REQUEST_SERVICE)
+		outcome_fail(o, CIM_RETURN_NOT_SUPPORTED, 0,
+			     "Service is not supported; write Start, Suspend, Terminate "
+			     "or Kill");
 	else
-		request(e, j, requested, &cmd->outcome);
+		request(e, j, requested, o);
 }
 
 static void write_delete(struct engine *e, struct job *j, struct engine_command *cmd)
@@ -409,7 +460,8 @@ static void write_delete(struct engine *e, struct job *j, struct engine_command 
 	j->delete_on_completion = value;
 	engine_unlock(e);
 	engine_event(e, ENGINE_EVENT_CHANGED, ENGINE_JOB, j->obj.id,
-		     FILE_BIT(JOB_DELETE_ON_COMPLETION));
+		     FILE_BIT(JOB_DELETE_ON_COMPLETION) |
+			     FILE_BIT(JOB_TIME_BEFORE_REMOVAL));
 }
 
 void job_write(struct engine *e, struct engine_command *cmd)

@@ -442,16 +442,23 @@ static bool is_moving(const struct relationship *rel)
 	return rel->row.detaching;
 }
 
+/* A ResyncReplica whose instant is not there; what goes on is the copy of before. */
+static bool lacks_instant(const struct job *j)
+{
+	return job_is_of(j, "ResyncReplica") &&
+	       j->start_time > j->rel->row.when_activated;
+}
+
 static void find_lost(void *thing, void *opaque)
 {
 	struct job *j = thing, **found = opaque;
 
-	if (!job_is_over(j) && (!j->rel || !is_moving(j->rel)))
+	if (!job_is_over(j) && (!j->rel || !is_moving(j->rel) || lacks_instant(j)))
 		*found = j;
 }
 
 /* Jobs that were to take an instant, or to compare, when the process ended: the states
- * are what they were before, and nothing goes on. */
+ * are what they were before. */
 static int end_lost_jobs(struct engine *e)
 {
 	for (;;) {

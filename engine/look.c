@@ -223,7 +223,9 @@ static unsigned consistency_state(const struct relationship *rel, unsigned copy_
 {
 	if (!rel->row.when_activated)
 		return CIM_CONSISTENCY_STATE_NOT_APPLICABLE;
-	if (copy_state == CIM_COPY_BROKEN || copy_state == CIM_COPY_ABORTED)
+	/* A Snapshot that is Aborted still shows its instant. */
+	if (copy_state == CIM_COPY_BROKEN ||
+	    (copy_state == CIM_COPY_ABORTED && rel->row.sync_type != CIM_SYNC_SNAPSHOT))
 		return CIM_CONSISTENCY_STATE_INCONSISTENT;
 	/* Whether nobody wrote while it was copied is known at the end. */
 	if (hold_is_needed(rel) && rel->row.consistency == CIM_CONSISTENCY_SEQUENTIAL)
@@ -231,16 +233,12 @@ static unsigned consistency_state(const struct relationship *rel, unsigned copy_
 	return rel->row.consistency_state;
 }
 
-/* Whether a background copy is to end some time. */
-static bool is_copying(const struct relationship *rel)
+static bool is_moving(const struct relationship *rel)
 {
-	for (size_t i = 0; i < rel->n_pairs; i++) {
-		unsigned state = rel->pairs[i]->copy_state;
-
-		if (state == CIM_COPY_UNSYNCHRONIZED || state == CIM_COPY_SUSPENDED)
+	for (size_t i = 0; i < rel->n_pairs; i++)
+		if (pair_is_copying(rel->pairs[i]))
 			return true;
-	}
-	return rel->row.detaching;
+	return false;
 }
 
 static const char *describe_doing(const struct relationship *rel)
@@ -255,7 +253,8 @@ static void fill_relationship(const struct relationship *rel, struct group_info 
 {
 	const struct store_relationship *row = &rel->row;
 	const char *doing = describe_doing(rel);
-	bool copying = is_copying(rel) || *doing;
+	bool moving = is_moving(rel);
+	bool copying = moving || relation_is_restoring(rel) || rel->verify;
 	struct image_progress p;
 
 	ret->has_relationship = true;
@@ -263,7 +262,7 @@ static void fill_relationship(const struct relationship *rel, struct group_info 
 	ret->sync_type = row->sync_type;
 	ret->mode = row->mode;
 	ret->copy_state = relation_copy_state(rel);
-	ret->requested_copy_state = is_copying(rel) && row->sync_type != CIM_SYNC_SNAPSHOT ?
+	ret->requested_copy_state = moving && row->sync_type != CIM_SYNC_SNAPSHOT ?
 					    CIM_COPY_SYNCHRONIZED :
 					    CIM_COPY_NOT_APPLICABLE;
 	ret->progress_status = relation_progress_status(rel);
@@ -354,15 +353,14 @@ int engine_pair_info(struct engine *e, uint64_t id, struct pair_info *ret)
 	if (!p)
 		return -ENOENT;
 	snapshot = p->rel->row.sync_type == CIM_SYNC_SNAPSHOT;
-	filling = snapshot && p->rel->row.detaching && !p->target->complete;
+	filling = snapshot && pair_is_copying(p);
 	pair_progress(p, &progress);
 	*ret = (struct pair_info){
 		.id = id,
 		.group = p->rel->group->obj.id,
 		.n = p->n,
 		.copy_state = p->copy_state,
-		.progress_status = p->rel->row.detaching ? CIM_PROGRESS_DETACHING :
-							   p->progress_status,
+		.progress_status = pair_progress_status(p),
 		.percent_synced = pair_percent(p),
 		.sync_state = filling ? CIM_SYNC_STATE_COPY_IN_PROGRESS :
 					sync_state(p->copy_state),
@@ -382,18 +380,14 @@ int engine_pair_info(struct engine *e, uint64_t id, struct pair_info *ret)
 	return 0;
 }
 
+/* What clients go by: OK alone while it lasts; Completed at its end, with OK or with
+ * Error. */
 static void job_statuses(const struct job *j, unsigned ret[2])
 {
-	ret[1] = 0;
-	if (j->state == CIM_JOB_COMPLETED) {
-		ret[0] = CIM_STATUS_OK;
-		ret[1] = CIM_STATUS_COMPLETED;
-	} else if (job_is_over(j)) {
-		ret[0] = CIM_STATUS_ERROR;
-		ret[1] = CIM_STATUS_COMPLETED;
-	} else {
-		ret[0] = CIM_STATUS_OK;
-	}
+	bool over = job_is_over(j);
+
+	ret[0] = over && j->state != CIM_JOB_COMPLETED ? CIM_STATUS_ERROR : CIM_STATUS_OK;
+	ret[1] = over ? CIM_STATUS_COMPLETED : 0;
 }
 
 /* How far a job came that has ended; 100 only for one that did its work. */
@@ -448,6 +442,8 @@ int engine_job_info(struct engine *e, uint64_t id, struct job_info *ret)
 	ret->bytes_copied = p.bytes_copied;
 	ret->bytes_skipped = p.bytes_skipped;
 	ret->percent_complete = relation_job_percent(j->rel);
+	if (j->state == CIM_JOB_SUSPENDED)
+		return 0;
 	ret->bytes_per_second = j->rel->rate;
 	ret->seconds_left = seconds_left(&p, j->rel->rate);
 	return 0;

@@ -226,7 +226,7 @@ struct job {
 	char *error_description;
 	int64_t start_time, last_state_change, elapsed_ms;
 	bool delete_on_completion;
-	int64_t time_before_removal_ms;			   /* -1 = job_retention */
+	int64_t time_before_removal_ms; /* -1: see job_time_before_removal() */
 	uint64_t bytes_total, bytes_copied, bytes_skipped; /* when ended */
 };
 
@@ -432,6 +432,10 @@ void pair_connect(struct pair *p, struct image *image, struct point *point);
 void pair_start(struct pair *p);
 /* Whether its target is read from its point now. */
 bool pair_reads_point(const struct pair *p);
+/* Whether the background copy is wanted: Unsynchronized, or a Snapshot that detaches. */
+bool pair_is_copying(const struct pair *p);
+/* As shown: Detaching, and Dormant while it is Suspended. */
+unsigned pair_progress_status(const struct pair *p);
 /* A write to an image counts in a settled state: Synchronized becomes Skewed. */
 void pair_show_written(struct engine *e, struct pair *p);
 /* Users have written to the target: recorded, then the writes go on. */
@@ -503,6 +507,15 @@ uint64_t relation_note_locked(struct engine *e, struct relationship *rel);
 /* The same, and tells of them.  files: what changed besides. */
 void relation_tell(struct engine *e, struct relationship *rel, uint64_t files);
 
+/* suspend.c: for jobs and for control.  0 or -errno: nothing was changed. */
+/* Something is copied, or would be if it were not Suspended. */
+bool relation_is_copying(const struct relationship *rel);
+int relation_suspend(struct engine *e, struct relationship *rel);
+int relation_resume(struct engine *e, struct relationship *rel);
+/* why: the job's ErrorDescription. */
+int relation_abort(struct engine *e, struct relationship *rel, unsigned job_state,
+		   const char *why);
+
 /* operation.c: ModifyReplicaSynchronization */
 void operation_write(struct engine *e, struct engine_command *cmd);
 /* Who has data of the sources, or of the images, open, for a sentence; false if nobody
@@ -552,17 +565,31 @@ struct job *job_new(const struct store_job *row);
  * still, is terminated.  -errno. */
 int job_begin(struct engine *e, struct relationship *rel, const char *method);
 /* The two halves of that, for a transaction of the caller's, which also stores *row;
- * the lock is held in the second. */
+ * the lock is held in the second.  old: the row of the one before, if it runs still. */
 int job_insert(struct engine *e, struct relationship *rel, const char *method,
-	       struct store_relationship *row, struct job **ret_job);
-void job_link(struct engine *e, struct relationship *rel, struct job *job);
+	       struct store_relationship *row, struct job **ret_job,
+	       struct store_job *ret_old);
+void job_link(struct engine *e, struct relationship *rel, struct job *job,
+	      const struct store_job *old);
 /* The row of a job that begins now; its name lives in title. */
 void job_describe_new(const char *method, const char *relationship, char *title,
 		      size_t size, struct store_job *row);
 void job_free(void *job);
 void job_row(const struct job *j, struct store_job *row);
 void job_apply(struct job *j, const struct store_job *row); /* its states */
+bool job_state_is_end(unsigned job_state);
 bool job_is_over(const struct job *j);
+/* Whether it was begun for that method. */
+bool job_is_of(const struct job *j, const char *method);
+/* The row of the relationship's job, which ends now. */
+void job_end_row(const struct relationship *rel, unsigned job_state, unsigned error_code,
+		 const char *error, struct store_job *row);
+/* What an event of a new state says. */
+#define JOB_STATE_FILES                                               \
+	(FILE_BIT(JOB_STATE) | FILE_BIT(JOB_PERCENT_COMPLETE) |       \
+	 FILE_BIT(JOB_OPERATIONAL_STATUS) | FILE_BIT(JOB_ERROR_CODE) | \
+	 FILE_BIT(JOB_ERROR_DESCRIPTION) |                            \
+	 FILE_BIT(JOB_TIME_OF_LAST_STATE_CHANGE))
 void job_write(struct engine *e, struct engine_command *cmd);
 void job_drop(struct engine *e, struct job *j);
 void job_tick(struct engine *e, int64_t now_ms);

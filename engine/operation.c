@@ -51,7 +51,7 @@ static void detach(struct engine *e, struct relationship *rel, bool force,
 	}
 	r = draft_begin(&d, rel);
 	if (r >= 0) {
-		if (!rel->job || job_is_over(rel->job))
+		if (!rel->job || job_is_over(rel->job) || rel->verify)
 			d.new_job = "Detach";
 		d.row.detaching = true;
 		r = draft_commit(e, &d);
@@ -289,8 +289,9 @@ static void deactivate(struct engine *e, struct relationship *rel, bool force,
 		d.row.when_deactivated = timefmt_now_ms();
 		d.row.when_synced = d.row.when_synchronized = 0;
 		d.row.detaching = false;
-		if (rel->job && !job_is_over(rel->job))
-			d.job_state = CIM_JOB_TERMINATED;
+		d.job_state = CIM_JOB_TERMINATED;
+		d.job_error_code = CIM_RETURN_FAILED;
+		d.job_error = "Deactivate was written to control of its group";
 		for (size_t i = 0; i < rel->n_pairs; i++) {
 			d.pairs[i].copy_state = CIM_COPY_INACTIVE;
 			d.pairs[i].progress_status = CIM_PROGRESS_REQUIRES_ACTIVATE;
@@ -310,6 +311,36 @@ static void deactivate(struct engine *e, struct relationship *rel, bool force,
 		element_empty_image(rel->pairs[i]->target);
 }
 
+static void carry_out(int r, struct outcome *o)
+{
+	if (r < 0)
+		command_store_failed(o, r);
+}
+
+static void suspend(struct engine *e, struct relationship *rel, bool force,
+		    struct outcome *o)
+{
+	(void)force;
+	carry_out(relation_suspend(e, rel), o);
+}
+
+static void resume(struct engine *e, struct relationship *rel, bool force,
+		   struct outcome *o)
+{
+	(void)force;
+	carry_out(relation_resume(e, rel), o);
+}
+
+/* The copy ends for good. */
+static void give_up(struct engine *e, struct relationship *rel, bool force,
+		    struct outcome *o)
+{
+	(void)force;
+	carry_out(relation_abort(e, rel, CIM_JOB_TERMINATED,
+				 "Abort was written to control of its group"),
+		  o);
+}
+
 #define IN(state) (1u << (state))
 
 #define ESTABLISHED \
@@ -317,6 +348,9 @@ static void deactivate(struct engine *e, struct relationship *rel, bool force,
 #define THERE (IN(CIM_COPY_SYNCHRONIZED) | IN(CIM_COPY_SKEWED))
 #define COPYING (IN(CIM_COPY_UNSYNCHRONIZED) | IN(CIM_COPY_SUSPENDED))
 #define ENDED (IN(CIM_COPY_BROKEN) | IN(CIM_COPY_ABORTED))
+
+/* What a relationship that detaches has to do with it. */
+enum detaching { NOT_THEN, ALSO_THEN, ONLY_THEN };
 
 /* Which CopyStates of a SyncType allow which operation, and what carries it out.  An
  * operation without a row is not supported. */
@@ -326,41 +360,67 @@ static const struct operation {
 	unsigned states; /* IN(state) */
 	void (*run)(struct engine *e, struct relationship *rel, bool force,
 		    struct outcome *o);
+	enum detaching detaching;
+	unsigned beside; /* other pairs may be in these, as long as one is in `states` */
 } operations[] = {
 	{ CIM_OP_ACTIVATE, CIM_SYNC_SNAPSHOT, ESTABLISHED, activate },
 	{ CIM_OP_DEACTIVATE, CIM_SYNC_SNAPSHOT, THERE, deactivate },
-	{ CIM_OP_DETACH, CIM_SYNC_SNAPSHOT, THERE, detach },
-	{ CIM_OP_DISSOLVE, CIM_SYNC_SNAPSHOT, THERE, detach },
-	{ CIM_OP_RESYNC_REPLICA, CIM_SYNC_SNAPSHOT, THERE | IN(CIM_COPY_BROKEN), resync },
+	{ CIM_OP_DETACH, CIM_SYNC_SNAPSHOT, THERE, detach, ALSO_THEN },
+	{ CIM_OP_DISSOLVE, CIM_SYNC_SNAPSHOT, THERE, detach, ALSO_THEN },
+	{ CIM_OP_SUSPEND, CIM_SYNC_SNAPSHOT, THERE, suspend, ONLY_THEN },
+	{ CIM_OP_RESUME, CIM_SYNC_SNAPSHOT, IN(CIM_COPY_SUSPENDED), resume, ONLY_THEN,
+	  THERE },
+	{ CIM_OP_ABORT, CIM_SYNC_SNAPSHOT, THERE | IN(CIM_COPY_SUSPENDED), give_up,
+	  ONLY_THEN },
+	{ CIM_OP_RESYNC_REPLICA, CIM_SYNC_SNAPSHOT, THERE | ENDED, resync },
 	{ CIM_OP_RESTORE_FROM_REPLICA, CIM_SYNC_SNAPSHOT, THERE, restore },
-	{ CIM_OP_RETURN_TO_RESOURCE_POOL, CIM_SYNC_SNAPSHOT, ~0u, return_to_pool },
+	{ CIM_OP_RETURN_TO_RESOURCE_POOL, CIM_SYNC_SNAPSHOT, ~0u, return_to_pool,
+	  ALSO_THEN },
 	{ CIM_OP_VERIFY, CIM_SYNC_SNAPSHOT, THERE, verify },
 	{ CIM_OP_ACTIVATE, CIM_SYNC_CLONE, ESTABLISHED, activate },
 	{ CIM_OP_DEACTIVATE, CIM_SYNC_CLONE, COPYING, deactivate },
-	{ CIM_OP_DETACH, CIM_SYNC_CLONE, THERE | IN(CIM_COPY_UNSYNCHRONIZED), detach },
-	{ CIM_OP_DISSOLVE, CIM_SYNC_CLONE, THERE | IN(CIM_COPY_UNSYNCHRONIZED), detach },
+	{ CIM_OP_DETACH, CIM_SYNC_CLONE, THERE | IN(CIM_COPY_UNSYNCHRONIZED), detach,
+	  ALSO_THEN },
+	{ CIM_OP_DISSOLVE, CIM_SYNC_CLONE, THERE | IN(CIM_COPY_UNSYNCHRONIZED), detach,
+	  ALSO_THEN },
+	{ CIM_OP_SUSPEND, CIM_SYNC_CLONE, IN(CIM_COPY_UNSYNCHRONIZED), suspend, ALSO_THEN,
+	  THERE },
+	{ CIM_OP_RESUME, CIM_SYNC_CLONE, IN(CIM_COPY_SUSPENDED), resume, ALSO_THEN,
+	  THERE },
+	{ CIM_OP_ABORT, CIM_SYNC_CLONE, COPYING, give_up, ALSO_THEN, THERE },
 	{ CIM_OP_RESYNC_REPLICA, CIM_SYNC_CLONE, COPYING | THERE | ENDED, resync },
-	{ CIM_OP_RETURN_TO_RESOURCE_POOL, CIM_SYNC_CLONE, ~0u, return_to_pool },
+	{ CIM_OP_RETURN_TO_RESOURCE_POOL, CIM_SYNC_CLONE, ~0u, return_to_pool,
+	  ALSO_THEN },
 	{ CIM_OP_VERIFY, CIM_SYNC_CLONE, THERE, verify },
 };
 
 #define N_OPERATIONS (sizeof(operations) / sizeof(operations[0]))
 
-/* In Mixed every pair has to be in a state that would do. */
+/* In Mixed every pair has to be in a state that would do, or beside one that is. */
 static bool is_allowed(const struct operation *op, const struct relationship *rel)
 {
-	if (op->states == ~0u)
-		return true;
-	for (size_t i = 0; i < rel->n_pairs; i++)
-		if (!(op->states & IN(rel->pairs[i]->copy_state)))
+	bool any = op->states == ~0u;
+
+	for (size_t i = 0; i < rel->n_pairs && op->states != ~0u; i++) {
+		unsigned state = IN(rel->pairs[i]->copy_state);
+
+		if (!((op->states | op->beside) & state))
 			return false;
-	return true;
+		any = any || op->states & state;
+	}
+	return any;
 }
 
 /* What has no sense any more, as the relationship is detaching. */
 static bool ends_anyway(const struct operation *op, const struct relationship *rel)
 {
-	return rel->row.detaching && op->run != return_to_pool && op->run != detach;
+	return rel->row.detaching && op->detaching == NOT_THEN;
+}
+
+/* What would have sense only if it were detaching. */
+static bool lacks_detach(const struct operation *op, const struct relationship *rel)
+{
+	return !rel->row.detaching && op->detaching == ONLY_THEN;
 }
 
 /* The row of an operation, or NULL. */
@@ -379,7 +439,8 @@ void operation_allowed(const struct relationship *rel, struct strbuf *b)
 		if (operations[i].sync_type == rel->row.sync_type && !rel->op &&
 		    !relation_is_restoring(rel) &&
 		    !(rel->verify && operations[i].run == verify) &&
-		    !ends_anyway(&operations[i], rel) && is_allowed(&operations[i], rel))
+		    !ends_anyway(&operations[i], rel) &&
+		    !lacks_detach(&operations[i], rel) && is_allowed(&operations[i], rel))
 			strbuf_addf(b, "%s\n",
 				    cim_name(&cim_operation, operations[i].number));
 }
@@ -430,6 +491,12 @@ static void run(struct engine *e, struct relationship *rel, unsigned number, boo
 			     "%s: relationship \"%s\" is detaching; its images end up on "
 			     "their own",
 			     cim_name(&cim_operation, number), rel->row.name);
+	else if (lacks_detach(op, rel))
+		outcome_fail(o, CIM_RETURN_FAILED, 0,
+			     "%s: a %s copies nothing in the background, unless it "
+			     "detaches; write Detach first",
+			     cim_name(&cim_operation, number),
+			     cim_name(&cim_sync_type, rel->row.sync_type));
 	else if (!is_allowed(op, rel))
 		wrong_state(op, rel, o);
 	else

@@ -12,30 +12,32 @@
 #include "conf/timefmt.h"
 #include "engine/restore.h"
 
-static unsigned common(const struct relationship *rel, size_t offset, unsigned mixed)
+unsigned relation_copy_state(const struct relationship *rel)
 {
-	unsigned value = 0;
+	unsigned value = rel->n_pairs ? rel->pairs[0]->copy_state : 0;
 
-	for (size_t i = 0; i < rel->n_pairs; i++) {
-		unsigned v = *(const unsigned *)((const char *)rel->pairs[i] + offset);
-
-		if (i && v != value)
-			return mixed;
-		value = v;
-	}
+	for (size_t i = 1; i < rel->n_pairs; i++)
+		if (rel->pairs[i]->copy_state != value)
+			return CIM_COPY_MIXED;
 	return value;
 }
 
-unsigned relation_copy_state(const struct relationship *rel)
+unsigned pair_progress_status(const struct pair *p)
 {
-	return common(rel, offsetof(struct pair, copy_state), CIM_COPY_MIXED);
+	if (p->rel->row.detaching)
+		return CIM_PROGRESS_DETACHING;
+	return p->copy_state == CIM_COPY_SUSPENDED ? CIM_PROGRESS_DORMANT :
+						     p->progress_status;
 }
 
 unsigned relation_progress_status(const struct relationship *rel)
 {
-	if (rel->row.detaching)
-		return CIM_PROGRESS_DETACHING;
-	return common(rel, offsetof(struct pair, progress_status), CIM_PROGRESS_MIXED);
+	unsigned value = rel->n_pairs ? pair_progress_status(rel->pairs[0]) : 0;
+
+	for (size_t i = 1; i < rel->n_pairs; i++)
+		if (pair_progress_status(rel->pairs[i]) != value)
+			return CIM_PROGRESS_MIXED;
+	return value;
 }
 
 void pair_progress(const struct pair *p, struct image_progress *ret)
@@ -181,6 +183,14 @@ static void describe_restore(const struct pair *p, char *buf, size_t size)
 	snprintf(buf, size, "%s", progress.error);
 }
 
+static bool any_suspended(const struct relationship *rel)
+{
+	for (size_t i = 0; i < rel->n_pairs; i++)
+		if (rel->pairs[i]->copy_state == CIM_COPY_SUSPENDED)
+			return true;
+	return false;
+}
+
 static void describe_wait(struct relationship *rel, char *buf, size_t size)
 {
 	unsigned state = relation_copy_state(rel);
@@ -193,6 +203,8 @@ static void describe_wait(struct relationship *rel, char *buf, size_t size)
 		snprintf(buf, size, "job %" PRIu64 " is suspended: write Start to "
 				    "jobs/%" PRIu64 "/control",
 			 rel->job->obj.id, rel->job->obj.id);
+	else if (any_suspended(rel))
+		snprintf(buf, size, "the copy is suspended: write Resume to control");
 	for (size_t i = 0; i < rel->n_pairs && !*buf; i++)
 		if (rel->pairs[i]->restore_sequence)
 			describe_restore(rel->pairs[i], buf, size);
@@ -305,7 +317,7 @@ void relation_tick(struct engine *e, struct relationship *rel, int64_t now_ms)
 		if (!p->watched)
 			continue;
 		image_checkpoint_soon(p->target->image);
-		if (p->copy_state == CIM_COPY_UNSYNCHRONIZED || rel->row.detaching)
+		if (pair_is_copying(p))
 			image_start_copy(p->target->image);
 	}
 }

@@ -14,8 +14,9 @@
  *   Skewed           the same, and its users have written to it
  *   Broken, Aborted  no point; what has come stays
  *
- * and of a Snapshot: the image has its point in Synchronized and Skewed; while the
- * relationship is detaching the copier runs besides.
+ * and of a Snapshot: the image has its point in Synchronized and Skewed, in which the
+ * copier runs while the relationship is detaching, in Suspended, which stops it, and in
+ * Aborted, the end of a Detach that was not wanted after all; unless it is complete.
  *
  * draft.c has the table of who may go where.
  */
@@ -227,6 +228,10 @@ static int commit_completed(struct engine *e, struct pair *p, bool last)
 		d.pairs[p->n - 1].copy_state = CIM_COPY_SYNCHRONIZED;
 		d.pairs[p->n - 1].progress_status = CIM_PROGRESS_COMPLETED;
 	}
+	if (rel->row.sync_type == CIM_SYNC_SNAPSHOT &&
+	    p->copy_state == CIM_COPY_SUSPENDED)
+		d.pairs[p->n - 1].copy_state =
+			p->written ? CIM_COPY_SKEWED : CIM_COPY_SYNCHRONIZED;
 	d.pairs[p->n - 1].complete = true;
 	d.pairs[p->n - 1].point = NULL;
 	if (last) {
@@ -379,16 +384,19 @@ bool pair_reads_point(const struct pair *p)
 {
 	if (p->target->complete)
 		return false;
+	if (p->copy_state == CIM_COPY_SUSPENDED)
+		return true;
 	if (p->rel->row.sync_type == CIM_SYNC_SNAPSHOT)
 		return p->copy_state == CIM_COPY_SYNCHRONIZED ||
-		       p->copy_state == CIM_COPY_SKEWED;
-	return p->copy_state == CIM_COPY_UNSYNCHRONIZED ||
-	       p->copy_state == CIM_COPY_SUSPENDED;
+		       p->copy_state == CIM_COPY_SKEWED ||
+		       p->copy_state == CIM_COPY_ABORTED;
+	return p->copy_state == CIM_COPY_UNSYNCHRONIZED;
 }
 
-/* Whether the background copy is wanted. */
-static bool is_copying(const struct pair *p)
+bool pair_is_copying(const struct pair *p)
 {
+	if (p->target->complete || p->copy_state == CIM_COPY_SUSPENDED)
+		return false;
 	return p->rel->row.sync_type == CIM_SYNC_SNAPSHOT ?
 		       p->rel->row.detaching :
 		       p->copy_state == CIM_COPY_UNSYNCHRONIZED;
@@ -470,7 +478,7 @@ void pair_start(struct pair *p)
 		relation_break(p->source->engine, p, -EIO, reason);
 		return;
 	}
-	if (is_copying(p))
+	if (pair_is_copying(p))
 		image_start_copy(p->target->image);
 	/* The device may have been refused before it had this pair. */
 	relation_element_changed(p->source->engine, p->source);
@@ -581,7 +589,8 @@ static void break_relation(struct engine *e, struct relationship *rel,
 
 void relation_break(struct engine *e, struct pair *p, int error, const char *reason)
 {
-	if (p->copy_state == CIM_COPY_BROKEN || p->copy_state == CIM_COPY_ABORTED)
+	if (p->copy_state == CIM_COPY_BROKEN ||
+	    (p->copy_state == CIM_COPY_ABORTED && !pair_reads_point(p)))
 		return;
 	log_error("%s: pair %u (%s) broke: %s", p->rel->row.name, p->n,
 		  p->source->obj.name, reason);
@@ -609,22 +618,6 @@ void relation_element_changed(struct engine *e, struct element *el)
 }
 
 /* ---- the end --------------------------------------------------------------------- */
-
-/* The row of the relationship's job, which ends now. */
-static void end_job(const struct relationship *rel, unsigned job_state,
-		    struct store_job *row)
-{
-	struct image_progress progress;
-
-	relation_job_progress(rel, &progress);
-	job_row(rel->job, row);
-	row->state = job_state;
-	row->last_state_change = timefmt_now_ms();
-	row->elapsed_ms = row->last_state_change - row->start_time;
-	row->bytes_total = progress.bytes_total;
-	row->bytes_copied = progress.bytes_copied;
-	row->bytes_skipped = progress.bytes_skipped;
-}
 
 /* Which of the two groups go with a relationship. */
 struct leaving {
@@ -680,14 +673,8 @@ static void unlink_locked(struct engine *e, struct relationship *rel, bool delet
 	}
 	if (rel->source_group)
 		rel->source_group->n_source--;
-	if (job) {
-		rel->job->state = job->state;
-		rel->job->last_state_change = job->last_state_change;
-		rel->job->elapsed_ms = job->elapsed_ms;
-		rel->job->bytes_total = job->bytes_total;
-		rel->job->bytes_copied = job->bytes_copied;
-		rel->job->bytes_skipped = job->bytes_skipped;
-	}
+	if (job)
+		job_apply(rel->job, job);
 	if (rel->job)
 		rel->job->rel = NULL;
 	if (delete_images)
@@ -719,8 +706,7 @@ static void tell_end(struct engine *e, struct relationship *rel, bool delete_ima
 			     rel->source_group->obj.id, FILE_BIT(GROUP_RELATIONSHIPS));
 	if (rel->job)
 		engine_event(e, ENGINE_EVENT_CHANGED, ENGINE_JOB, rel->job->obj.id,
-			     FILE_BIT(JOB_STATE) | FILE_BIT(JOB_OPERATIONAL_STATUS) |
-				     FILE_BIT(JOB_TIME_OF_LAST_STATE_CHANGE));
+			     JOB_STATE_FILES);
 	engine_event(e, ENGINE_EVENT_CHANGED, ENGINE_GROUP, g->obj.id,
 		     FILE_BIT(GROUP_N_FILES) - 1);
 }
@@ -737,7 +723,8 @@ int relation_end(struct engine *e, struct relationship *rel, bool delete_images,
 	int r;
 
 	if (ends_job)
-		end_job(rel, job_state, &job);
+		job_end_row(rel, job_state, CIM_RETURN_FAILED,
+			    "its relationship was ended", &job);
 	r = images ? end_in_store(e, rel, delete_images, ends_job ? &job : NULL, &goes) :
 		     -ENOMEM;
 	if (r < 0) {

@@ -49,6 +49,9 @@ static void job_control(uint64_t job, const char *request)
 #define COPYING (IN(CIM_COPY_UNSYNCHRONIZED) | IN(CIM_COPY_SUSPENDED))
 #define LOST (IN(CIM_COPY_BROKEN) | IN(CIM_COPY_ABORTED))
 
+/* Only while it detaches: check_job has that. */
+#define DETACHING (1u << 31)
+
 /* The man page's table. */
 static const struct {
 	unsigned operation, snapshot, clone;
@@ -57,8 +60,10 @@ static const struct {
 	{ CIM_OP_DEACTIVATE, SETTLED, COPYING },
 	{ CIM_OP_DETACH, SETTLED, SETTLED | IN(CIM_COPY_UNSYNCHRONIZED) },
 	{ CIM_OP_DISSOLVE, SETTLED, SETTLED | IN(CIM_COPY_UNSYNCHRONIZED) },
-	{ CIM_OP_RESYNC_REPLICA, SETTLED | IN(CIM_COPY_BROKEN),
-	  SETTLED | COPYING | LOST },
+	{ CIM_OP_SUSPEND, DETACHING, IN(CIM_COPY_UNSYNCHRONIZED) },
+	{ CIM_OP_RESUME, DETACHING, IN(CIM_COPY_SUSPENDED) },
+	{ CIM_OP_ABORT, DETACHING, COPYING },
+	{ CIM_OP_RESYNC_REPLICA, SETTLED | LOST, SETTLED | COPYING | LOST },
 	{ CIM_OP_RESTORE_FROM_REPLICA, SETTLED, 0 },
 	{ CIM_OP_RETURN_TO_RESOURCE_POOL, ~0u, ~0u },
 	{ CIM_OP_VERIFY, SETTLED, SETTLED },
@@ -98,6 +103,8 @@ static uint64_t make_in(unsigned sync_type, unsigned state)
 	if (IN(state) & SETTLED)
 		whole_wait_state(g, CIM_COPY_SYNCHRONIZED);
 	whole_rules(slow_rules);
+	if (state == CIM_COPY_ABORTED && sync_type == CIM_SYNC_SNAPSHOT)
+		whole_control(g, "Detach", CIM_RETURN_JOB_STARTED);
 	if (state == CIM_COPY_SKEWED)
 		whole_fill("g_1", 9, 9);
 	else if (state == CIM_COPY_SUSPENDED)
@@ -143,6 +150,8 @@ static void check_refusals(uint64_t g, unsigned sync_type, unsigned state)
 		       states ? CIM_RETURN_FAILED : CIM_RETURN_NOT_SUPPORTED);
 		ROW_EQ(name, cmd.outcome.error, states ? EIO : EOPNOTSUPP);
 		ROW_HAS(name, cmd.outcome.sentence, name);
+		if (states == DETACHING)
+			ROW_HAS(name, cmd.outcome.sentence, "write Detach first");
 		for (unsigned s = CIM_COPY_INITIALIZED; s < CIM_COPY_MIXED; s++)
 			if (states & IN(s))
 				ROW_HAS(name, cmd.outcome.sentence,
@@ -165,8 +174,8 @@ static void check_state(unsigned sync_type, unsigned state)
 }
 
 static const unsigned snapshot_states[] = {
-	CIM_COPY_INITIALIZED,  CIM_COPY_INACTIVE, CIM_COPY_PREPARED,
-	CIM_COPY_SYNCHRONIZED, CIM_COPY_SKEWED,	  CIM_COPY_BROKEN,
+	CIM_COPY_INITIALIZED, CIM_COPY_INACTIVE, CIM_COPY_PREPARED, CIM_COPY_SYNCHRONIZED,
+	CIM_COPY_SKEWED,      CIM_COPY_BROKEN,	 CIM_COPY_ABORTED,
 };
 static const unsigned clone_states[] = {
 	CIM_COPY_INITIALIZED,	 CIM_COPY_INACTIVE,  CIM_COPY_PREPARED,
@@ -193,7 +202,12 @@ static unsigned state_after(unsigned operation)
 	switch (operation) {
 	case CIM_OP_ACTIVATE:
 	case CIM_OP_RESYNC_REPLICA:
+	case CIM_OP_RESUME:
 		return CIM_COPY_SYNCHRONIZED;
+	case CIM_OP_SUSPEND:
+		return CIM_COPY_SUSPENDED;
+	case CIM_OP_ABORT:
+		return CIM_COPY_ABORTED;
 	case CIM_OP_DEACTIVATE:
 		return CIM_COPY_INACTIVE;
 	default:
@@ -490,7 +504,7 @@ START_TEST(a_detached_snapshot_fills_itself_over_a_restart)
 	ck_assert_uint_eq(whole_pair(g, 1).sync_state, CIM_SYNC_STATE_COPY_IN_PROGRESS);
 	ck_assert_uint_eq(whole_job(g).state, CIM_JOB_RUNNING);
 	ck_assert_str_eq(whole_list(ENGINE_GROUP, g, GROUP_CONTROL),
-			 "Detach\nDissolve\nReturn To ResourcePool\n");
+			 "Detach\nDissolve\nSuspend\nAbort\nReturn To ResourcePool\n");
 	whole_control(g, "ResyncReplica", CIM_RETURN_IN_USE);
 	whole_control(g, "Deactivate", CIM_RETURN_IN_USE);
 	whole_control(g, "Detach", CIM_RETURN_JOB_STARTED);

@@ -114,9 +114,9 @@ START_TEST(a_restore_is_a_job_and_others_wait_for_its_end)
 	for (size_t i = 0; i < ROWS(refused); i++)
 		whole_control(g, refused[i], CIM_RETURN_IN_USE);
 	whole_control(other, "RestoreFromReplica", CIM_RETURN_IN_USE);
-	write_job(job.id, "Terminate\n", CIM_RETURN_IN_USE);
-	write_job(job.id, "Kill\n", CIM_RETURN_IN_USE);
-	write_job(job.id, "Suspend\n", CIM_RETURN_IN_USE);
+	write_job(job.id, "Terminate\n", CIM_RETURN_BUSY);
+	write_job(job.id, "Kill\n", CIM_RETURN_BUSY);
+	write_job(job.id, "Suspend\n", CIM_RETURN_BUSY);
 	/* A new point sees the restored content; an older one stays. */
 	x = whole_replica("x", "SourceElement=f SyncType=Snapshot", 0);
 	check_chunk("x_1", 4, before);

@@ -122,8 +122,30 @@ assert_eq Running "$(cat "$J/JobState")" JobState
 assert_eq Unsynchronized "$(cat groups/run/CopyState)"
 note "Suspend and Start"
 
+# The same by control, which takes the job along.
+echo Suspend > groups/run/control
+assert_eq "$done_0" "$(code groups/run/result)" "Suspend by control"
+assert_eq Suspended "$(cat "$J/JobState")" JobState
+assert_eq "Deactivate
+Resume
+Abort
+Resync Replica
+Return To ResourcePool" "$(cat groups/run/control)" "what is allowed while it is suspended"
+refused "$J/control" "Start 5s" "4098 Use of Timeout Parameter Not Supported" \
+	"Invalid argument" "without"
+refused "$J/control" Service "1 Not Supported" "Operation not supported" Service
+echo 16 > groups/run/control # Resume
+assert_eq Running "$(cat "$J/JobState")" JobState
+assert_eq 86400.000 "$(cat "$J/TimeBeforeRemoval")" TimeBeforeRemoval
+echo true > "$J/DeleteOnCompletion"
+assert_eq 300.000 "$(cat "$J/TimeBeforeRemoval")" "TimeBeforeRemoval with DeleteOnCompletion"
+note "Suspend and Resume by control"
+
 echo terminate > "$J/control"
 assert_eq Terminated "$(cat "$J/JobState")" JobState
+assert_eq "Error Completed" "$(paste -sd' ' "$J/OperationalStatus")" OperationalStatus
+assert_eq 4 "$(cat "$J/ErrorCode")" "ErrorCode of what did not do its work"
+assert_match "Terminate was written" "$(cat "$J/ErrorDescription")" ErrorDescription
 assert_eq Aborted "$(cat groups/run/CopyState)"
 for request in Start Suspend Terminate Kill; do
 	refused "$J/control" $request "4097 Invalid State Transition" "$eperm" Terminated
@@ -194,14 +216,17 @@ note "an open image: In Use, and Force"
 # ---- what a Clone does not have ----
 
 begin sync small WaitForCopyState=Synchronized
-for operation in Abort Failback Failover Fracture "Restore from Replica" Resume \
-	"Reverse Roles" Split Suspend Unprepare; do
+for operation in Failback Failover Fracture "Restore from Replica" "Reverse Roles" Split \
+	Unprepare; do
 	must_fail put groups/sync/control "$operation"
 	assert_match "Operation not supported" "$OUTPUT" "$operation"
 	assert_eq "1 Not Supported" "$(code groups/sync/result)" "$operation"
 	assert_match "$operation" "$(sentence groups/sync/result)" "$operation"
 done
 refused groups/sync/control Deactivate "4 Failed" "$eio" "Unsynchronized, Suspended"
+refused groups/sync/control Abort "4 Failed" "$eio" "Unsynchronized, Suspended"
+refused groups/sync/control Resume "4 Failed" "$eio" "from Suspended"
+refused groups/sync/control Suspend "4 Failed" "$eio" "from Unsynchronized"
 assert_eq Synchronized "$(cat groups/sync/CopyState)"
 note "operations that a Clone does not have: Not Supported"
 
