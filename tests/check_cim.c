@@ -3,18 +3,36 @@
 
 #include <errno.h>
 
+#include "conf/capability.h"
 #include "conf/cim.h"
 
 static const struct cim_map *const maps[] = {
-	&cim_sync_type,		 &cim_mode,
-	&cim_consistency,	 &cim_copy_state,
-	&cim_progress_status,	 &cim_sync_state,
-	&cim_replica_type,	 &cim_copy_type,
-	&cim_copy_priority,	 &cim_copy_methodology,
-	&cim_copy_recovery_mode, &cim_consistency_type,
-	&cim_consistency_state,	 &cim_consistency_status,
-	&cim_job_state,		 &cim_job_request,
-	&cim_operational_status, &cim_operation,
+	&cim_sync_type,
+	&cim_mode,
+	&cim_consistency,
+	&cim_copy_state,
+	&cim_progress_status,
+	&cim_sync_state,
+	&cim_replica_type,
+	&cim_copy_type,
+	&cim_copy_priority,
+	&cim_copy_methodology,
+	&cim_copy_recovery_mode,
+	&cim_consistency_type,
+	&cim_consistency_state,
+	&cim_consistency_status,
+	&cim_job_state,
+	&cim_job_request,
+	&cim_operational_status,
+	&cim_operation,
+	&capability_replication_type,
+	&capability_storage_object,
+	&capability_action,
+	&capability_feature,
+	&capability_group_feature,
+	&capability_thin_feature,
+	&capability_component,
+	&capability_persistency,
 };
 
 START_TEST(numbers_are_those_of_the_schema)
@@ -43,6 +61,10 @@ START_TEST(numbers_are_those_of_the_schema)
 		{ &cim_operation, "Resync Replica", 14 },
 		{ &cim_operation, "Return To ResourcePool", 19 },
 		{ &cim_operational_status, "Completed", 17 },
+		{ &capability_replication_type, "Asynchronous Clone Local", 11 },
+		{ &capability_replication_type, "Active Mirror Remote", 27 },
+		{ &capability_feature, "Adjustable CopyPriority", 24 },
+		{ &capability_group_feature, "Client can supply RelationshipName", 56 },
 	};
 
 	for (size_t i = 0; i < ROWS(rows); i++) {
