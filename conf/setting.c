@@ -30,37 +30,56 @@ MAP_(target_goal, "TargetElementGoal", SETTING_TARGET_GOAL);
 
 enum type { TYPE_BOOLEAN, TYPE_MAP, TYPE_UINT16, TYPE_UINT64, TYPE_INTERVAL, TYPE_FIXED };
 
-/* X(name, type, map, lowest value of the map that the property takes) */
-#define PROPERTIES(X)                                                 \
-	X(ConsistentPointInTime, TYPE_BOOLEAN, NULL, 0)               \
-	X(DesiredCopyMethodology, TYPE_MAP, &cim_copy_methodology, 1) \
-	X(Multihop, TYPE_UINT16, NULL, 0)                             \
-	X(OnGroupOrListError, TYPE_MAP, &on_error, 0)                 \
-	X(UnequalGroupsAction, TYPE_MAP, &unequal_groups, 0)          \
-	X(TargetElementSupplier, TYPE_MAP, &supplier, 0)              \
-	X(ThinProvisioningPolicy, TYPE_MAP, &thin, 0)                 \
-	X(Pairing, TYPE_MAP, &pairing, 0)                             \
-	X(FailedCopyStopsHostIO, TYPE_BOOLEAN, NULL, 0)               \
-	X(CopyRecoveryMode, TYPE_MAP, &cim_copy_recovery_mode, 0)     \
-	X(UnequalListsAction, TYPE_MAP, &unequal_lists, 0)            \
-	X(DeltaUpdateInterval, TYPE_INTERVAL, NULL, 0)                \
-	X(DeltaUpdateBlocks, TYPE_UINT64, NULL, 0)                    \
-	X(ReadOnly, TYPE_MAP, &read_only, 0)                          \
-	X(StorageCompressionPolicy, TYPE_MAP, &compression, 0)        \
-	X(TargetElementResourcePool, TYPE_MAP, &target_pool, 0)       \
-	X(TargetElementGoal, TYPE_MAP, &target_goal, 0)               \
-	X(RRCSoftwareCompressionEnabled, TYPE_BOOLEAN, NULL, 0)       \
-	X(RRCHardwareCompressionEnabled, TYPE_BOOLEAN, NULL, 0)       \
-	X(AutoDelete, TYPE_BOOLEAN, NULL, 0)                          \
-	X(TimeBeforeRemoval, TYPE_INTERVAL, NULL, 0)                  \
-	X(ConsistencyExempt, TYPE_BOOLEAN, NULL, 0)                   \
-	X(ConsistentAsyncCopy, TYPE_BOOLEAN, NULL, 0)                 \
-	X(DesiredRPO, TYPE_INTERVAL, NULL, 0)                         \
-	X(MaximumSkew, TYPE_FIXED, NULL, 0)                           \
-	X(CopyPriority, TYPE_MAP, &cim_copy_priority, 0)
+enum { NONE = -1 };
 
-#define NAME_(name, type, map, lowest) #name,
-#define ROW_(name, type, map, lowest) { type, map, lowest },
+/*
+ * X(name, its number in GetSupportedReplicationSettingData, type, map, lowest value of
+ * the map that the property takes, default of a Snapshot, of a Clone, whether a spec can
+ * set it so far)
+ */
+#define PROPERTIES(X)                                                                    \
+	X(ConsistentPointInTime, 2, TYPE_BOOLEAN, NULL, 0, true, true, LATER)            \
+	X(DesiredCopyMethodology, 3, TYPE_MAP, &cim_copy_methodology, 1,                 \
+	  CIM_METHODOLOGY_COPY_ON_WRITE, CIM_METHODOLOGY_FULL_COPY, LATER)               \
+	X(Multihop, 4, TYPE_UINT16, NULL, 0, 1, 1, LATER)                                \
+	X(OnGroupOrListError, 5, TYPE_MAP, &on_error, 0, SETTING_ON_ERROR_STOP,          \
+	  SETTING_ON_ERROR_STOP, LATER)                                                  \
+	X(UnequalGroupsAction, 6, TYPE_MAP, &unequal_groups, 0,                          \
+	  SETTING_UNEQUAL_GROUPS_ERROR, SETTING_UNEQUAL_GROUPS_ERROR, LATER)             \
+	X(TargetElementSupplier, 7, TYPE_MAP, &supplier, 0,                              \
+	  SETTING_SUPPLIER_INSTRUMENTATION, SETTING_SUPPLIER_INSTRUMENTATION, LATER)     \
+	X(ThinProvisioningPolicy, 8, TYPE_MAP, &thin, 0, SETTING_THIN_IMPLEMENTATION,    \
+	  SETTING_THIN_IMPLEMENTATION, LATER)                                            \
+	X(Pairing, 9, TYPE_MAP, &pairing, 0, SETTING_PAIRING_EXACT,                      \
+	  SETTING_PAIRING_EXACT, LATER)                                                  \
+	X(FailedCopyStopsHostIO, 10, TYPE_BOOLEAN, NULL, 0, false, false, LATER)         \
+	X(CopyRecoveryMode, 11, TYPE_MAP, &cim_copy_recovery_mode, 0,                    \
+	  CIM_RECOVERY_AUTOMATIC, CIM_RECOVERY_AUTOMATIC, LATER)                         \
+	X(UnequalListsAction, 12, TYPE_MAP, &unequal_lists, 0, NONE, NONE, LATER)        \
+	X(DeltaUpdateInterval, 13, TYPE_INTERVAL, NULL, 0, NONE, NONE, LATER)            \
+	X(DeltaUpdateBlocks, 14, TYPE_UINT64, NULL, 0, NONE, NONE, LATER)                \
+	X(ReadOnly, 15, TYPE_MAP, &read_only, 0, NONE, NONE, LATER)                      \
+	X(StorageCompressionPolicy, 16, TYPE_MAP, &compression, 0, NONE, NONE, LATER)    \
+	X(TargetElementResourcePool, 17, TYPE_MAP, &target_pool, 0,                      \
+	  SETTING_TARGET_POOL_IMPLEMENTATION, SETTING_TARGET_POOL_IMPLEMENTATION, LATER) \
+	X(TargetElementGoal, 18, TYPE_MAP, &target_goal, 0,                              \
+	  SETTING_TARGET_GOAL_IMPLEMENTATION, SETTING_TARGET_GOAL_IMPLEMENTATION, LATER) \
+	X(RRCSoftwareCompressionEnabled, 19, TYPE_BOOLEAN, NULL, 0, NONE, NONE, LATER)   \
+	X(RRCHardwareCompressionEnabled, 20, TYPE_BOOLEAN, NULL, 0, NONE, NONE, LATER)   \
+	X(AutoDelete, 21, TYPE_BOOLEAN, NULL, 0, false, false, LATER)                    \
+	X(TimeBeforeRemoval, 23, TYPE_INTERVAL, NULL, 0, NONE, NONE, LATER)              \
+	X(ConsistencyExempt, 24, TYPE_BOOLEAN, NULL, 0, false, false, LATER)             \
+	X(ConsistentAsyncCopy, 25, TYPE_BOOLEAN, NULL, 0, NONE, NONE, LATER)             \
+	X(DesiredRPO, 26, TYPE_INTERVAL, NULL, 0, NONE, NONE, LATER)                     \
+	X(MaximumSkew, 27, TYPE_FIXED, NULL, 0, NONE, NONE, LATER)                       \
+	X(CopyPriority, 0, TYPE_MAP, &cim_copy_priority, 0, CIM_PRIORITY_SAME,           \
+	  CIM_PRIORITY_SAME, LATER)
+
+enum { LATER = false, BUILT = true };
+
+#define NAME_(name, ...) #name,
+#define ROW_(name, code, type, map, lowest, snapshot, clone, is_built) \
+	{ type, map, lowest, code, snapshot, clone, is_built },
 
 const char *const setting_names[SETTING_N_PROPERTIES] = { PROPERTIES(NAME_) };
 
@@ -68,6 +87,9 @@ static const struct property {
 	enum type type;
 	const struct cim_map *map;
 	unsigned lowest;
+	unsigned code;
+	int snapshot, clone; /* NONE, or a number of the map, a boolean, a number */
+	bool is_built;
 } properties[] = { PROPERTIES(ROW_) };
 _Static_assert(sizeof(properties) / sizeof(properties[0]) == SETTING_N_PROPERTIES,
 	       "one row for each name");
@@ -89,6 +111,28 @@ int setting_find(const char *name)
 		if (!strcmp(setting_names[i], name))
 			return i;
 	return -1;
+}
+
+bool setting_is_supported(int property)
+{
+	return properties[property].is_built;
+}
+
+unsigned setting_code(int property)
+{
+	return properties[property].code;
+}
+
+static int default_of(int property, unsigned sync_type)
+{
+	const struct property *p = &properties[property];
+
+	return sync_type == CIM_SYNC_SNAPSHOT ? p->snapshot : p->clone;
+}
+
+unsigned setting_default(const char *name, unsigned sync_type)
+{
+	return (unsigned)default_of(setting_find(name), sync_type);
 }
 
 void setting_explain_unknown(const char *name, const char *const *names, size_t n_names,
@@ -223,4 +267,22 @@ int setting_check(int property, const char *value,
 	}
 	snprintf(error, error_size, "%s: the property is read-only; leave it out", name);
 	return -EINVAL;
+}
+
+bool setting_format_default(int property, unsigned sync_type,
+			    char ret_value[static SETTING_VALUE_SIZE])
+{
+	const struct property *p = &properties[property];
+	int value = default_of(property, sync_type);
+
+	if (value == NONE)
+		return false;
+	if (p->type == TYPE_MAP)
+		snprintf(ret_value, SETTING_VALUE_SIZE, "%s",
+			 own_name(p->map, (unsigned)value));
+	else if (p->type == TYPE_BOOLEAN)
+		snprintf(ret_value, SETTING_VALUE_SIZE, value ? "true" : "false");
+	else
+		snprintf(ret_value, SETTING_VALUE_SIZE, "%d", value);
+	return true;
 }

@@ -101,6 +101,19 @@ extern const size_t setting_n_goal_names;
 /* The index of a property, or -1. */
 int setting_find(const char *name);
 
+/* Whether a spec or a [setting] can set it so far; the others are code 1. */
+bool setting_is_supported(int property);
+
+/* Its PropertyName in GetSupportedReplicationSettingData; 0 = it has none there. */
+unsigned setting_code(int property);
+
+/* What holds where it is NULL: a number of its map, or a boolean; of a property that has
+ * such a default. */
+unsigned setting_default(const char *name, unsigned sync_type);
+/* The same as the canonical text; false: it has none. */
+bool setting_format_default(int property, unsigned sync_type,
+			    char ret_value[static SETTING_VALUE_SIZE]);
+
 /*
  * Checks a value.  0 with the canonical text in *ret_value: the ValueMap name,
  * `true` or `false`, a number, or a CIM interval.  -EINVAL for a value that is

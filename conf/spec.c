@@ -96,6 +96,7 @@ static const struct parameter {
 enum {
 	FIRST_VENDOR_VALUE = 32768,
 	MAX_VALUES = 32, /* of a map that are valid: the bits of .valid */
+	MAX_COUNT = 1,	 /* of TargetElementCount, so far */
 };
 
 struct check {
@@ -307,7 +308,7 @@ static int check_count(struct check *check, int index, const char *value)
 		return REFUSE(check,
 			      "%s: %s is not a number of elements; write 1 or more",
 			      spec_parameters[index], name_quote(value).s);
-	if (count != 1)
+	if (count > MAX_COUNT)
 		NOTE_UNSUPPORTED(check,
 				 "%s: %" PRIu64
 				 " is not supported by this version of LunFS; "
@@ -380,6 +381,7 @@ static int check_section(struct check *check, enum spec_section section,
 {
 	CLEANUP_STRBUF struct strbuf b = STRBUF_INIT;
 	char value[SETTING_VALUE_SIZE], error[OUTCOME_SENTENCE_MAX / 2];
+	bool is_later = false;
 
 	for (int i = 0; i < SETTING_N_PROPERTIES; i++) {
 		int r = items[i] ? setting_check(i, items[i]->value, value, error,
@@ -394,8 +396,10 @@ static int check_section(struct check *check, enum spec_section section,
 				      error);
 		else if (items[i])
 			strbuf_addf(&b, "%s=%s\n", setting_names[i], value);
+		if (items[i] && (section == SPEC_GOAL || !setting_is_supported(i)))
+			is_later = true;
 	}
-	if (b.len)
+	if (b.len && is_later)
 		NOTE_UNSUPPORTED(check,
 				 "[%s]: the section is not supported by this version of "
 				 "LunFS; leave it out",
@@ -532,6 +536,18 @@ int spec_parse(const char *text, size_t len, struct spec *spec, struct outcome *
 	*spec = check.spec;
 	outcome_ok(outcome);
 	return 0;
+}
+
+bool spec_supports(const char *parameter, uint64_t value)
+{
+	int index = find_parameter(parameter);
+	const struct parameter *p = &parameters[index];
+
+	if (index < 0 || p->is_later || p->kind == KIND_OUTPUT)
+		return false;
+	if (p->kind == KIND_ENUM)
+		return value < MAX_VALUES && (p->built & p->valid & BIT(value));
+	return p->kind != KIND_COUNT || value <= MAX_COUNT;
 }
 
 void spec_done(struct spec *spec)

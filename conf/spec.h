@@ -56,6 +56,10 @@ int spec_parse(const char *text, size_t len, struct spec *spec, struct outcome *
 
 void spec_done(struct spec *spec);
 
+/* Whether a parameter is supported so far: one with a value map, or TargetElementCount,
+ * with that value, which the others do not look at. */
+bool spec_supports(const char *parameter, uint64_t value);
+
 /* The canonical INI text, which spec_parse() reads back to the same values. */
 void spec_format(const struct spec *spec, struct strbuf *b);
 

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "conf/cleanup.h"
+#include "conf/setting.h"
 #include "conf/timefmt.h"
 
 /* Pairs and images have their parent's names; others their own. */
@@ -272,7 +273,9 @@ static void fill_relationship(const struct relationship *rel, struct group_info 
 	ret->consistency_state = consistency_state(rel, ret->copy_state);
 	ret->consistency_status = consistency_status(rel, ret->copy_state);
 	ret->copy_priority = row->copy_priority;
-	ret->copy_recovery_mode = CIM_RECOVERY_AUTOMATIC;
+	ret->copy_recovery_mode = setting_default("CopyRecoveryMode", row->sync_type);
+	ret->failed_copy_stops_host_io =
+		setting_default("FailedCopyStopsHostIO", row->sync_type);
 	ret->when_established = row->when_established;
 	ret->when_synced = row->when_synced;
 	ret->when_synchronized = row->when_synchronized;
@@ -367,8 +370,8 @@ int engine_pair_info(struct engine *e, uint64_t id, struct pair_info *ret)
 		.copy_type = CIM_COPY_TYPE_UNSYNC_ASSOC,
 		.replica_type =
 			snapshot ? CIM_REPLICA_AFTER_DELTA : CIM_REPLICA_FULL_COPY,
-		.copy_methodology = snapshot ? CIM_METHODOLOGY_COPY_ON_WRITE :
-					       CIM_METHODOLOGY_FULL_COPY,
+		.copy_methodology =
+			setting_default("DesiredCopyMethodology", p->rel->row.sync_type),
 		.when_synced = p->when_synced,
 		.bytes_total = progress.bytes_total,
 		.bytes_copied = progress.bytes_copied,

@@ -14,6 +14,7 @@
 
 #include "conf/cleanup.h"
 #include "conf/log.h"
+#include "conf/setting.h"
 #include "conf/timefmt.h"
 
 /* Everything that the transaction makes, before it is visible. */
@@ -65,7 +66,7 @@ static void relationship_row(const struct replica_call *call, const char *spec,
 		.source_element_id = call->source_group ? 0 : call->sources[0]->obj.id,
 		.consistency = call->consistency,
 		.consistency_state = call->consistency_state,
-		.copy_priority = CIM_PRIORITY_SAME,
+		.copy_priority = setting_default("CopyPriority", call->spec.sync_type),
 		.spec = spec,
 		.pool = call->pool->obj.name,
 		.when_established = call->now_ms,

@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "conf/setting.h"
+
 /* The [setting]s there are, for a sentence. */
 static void setting_names_of(const struct config *c, char *buf, size_t size)
 {
@@ -33,16 +35,18 @@ static int refuse_setting(struct replica_call *call, const char *what)
 static int check_setting(struct replica_call *call, const struct config_setting *s)
 {
 	bool hooks = *s->quiesce_command || *s->thaw_command;
+	const char *line = s->properties;
 	char property[64];
 
 	if (s->shared_method == CONFIG_SHARED_DOUBLE_SCAN)
 		return refuse_setting(call, "shared_method = double-scan");
 	if (s->max_bytes_per_second)
 		return refuse_setting(call, "max_bytes_per_second");
-	if (*s->properties) {
-		snprintf(property, sizeof(property), "%.*s",
-			 (int)strcspn(s->properties, "="), s->properties);
-		return refuse_setting(call, property);
+	for (; *line; line += strcspn(line, "\n") + 1) {
+		snprintf(property, sizeof(property), "%.*s", (int)strcspn(line, "="),
+			 line);
+		if (!setting_is_supported(setting_find(property)))
+			return refuse_setting(call, property);
 	}
 	if (hooks && s->shared_method != CONFIG_SHARED_QUIESCE)
 		return refuse_setting(call, "a command without shared_method = quiesce");
