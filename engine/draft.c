@@ -84,6 +84,16 @@ static bool may_go(unsigned sync_type, unsigned from, unsigned to)
 	return from == to;
 }
 
+unsigned draft_states_of(unsigned sync_type)
+{
+	unsigned states = 0;
+
+	for (size_t i = 0; i < N_TRANSITIONS; i++)
+		if (transitions[i].of & bit_of(sync_type))
+			states |= 1u << transitions[i].from | 1u << transitions[i].to;
+	return states;
+}
+
 int draft_begin(struct draft *d, struct relationship *rel)
 {
 	*d = (struct draft){ .rel = rel, .row = rel->row };

@@ -209,6 +209,9 @@ int engine_pool_info(struct engine *e, uint64_t id, struct pool_info *ret);
 int engine_list_text(struct engine *e, enum engine_class class, uint64_t id,
 		     unsigned file, struct strbuf *b);
 
+/* The text of a file of capabilities/: what is supported.  It never changes. */
+void engine_capability_text(enum capability_file file, struct strbuf *b);
+
 /* What df shows: the default pool, or the sum of all. */
 void engine_space(struct engine *e, uint64_t *ret_total, uint64_t *ret_free);
 

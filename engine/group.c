@@ -72,7 +72,8 @@ int group_set_members(struct group *g, struct element **members, size_t n)
 
 void group_create(struct engine *e, struct engine_command *cmd)
 {
-	struct store_group row = { .persistent = true, .created = timefmt_now_ms() };
+	struct store_group row = { .persistent = GROUP_PERSISTENT_BY_DEFAULT,
+				   .created = timefmt_now_ms() };
 	struct group *g;
 	int64_t id;
 	int r = name_check(cmd->name, NAME_MAX_LEN);

@@ -385,6 +385,7 @@ void points_tick(struct engine *e);
 void points_drop_of(struct engine *e, struct element *el);
 
 /* group.c */
+enum { GROUP_PERSISTENT_BY_DEFAULT = true };
 struct group *group_new(const struct store_group *row);
 void group_free(void *group);
 void group_row(const struct group *g, struct store_group *row);
@@ -432,6 +433,8 @@ void pair_connect(struct pair *p, struct image *image, struct point *point);
 void pair_start(struct pair *p);
 /* Whether its target is read from its point now. */
 bool pair_reads_point(const struct pair *p);
+/* Whether an image that is not complete is read from its point in that state. */
+bool pair_state_reads_point(unsigned sync_type, unsigned copy_state);
 /* Whether the background copy is wanted: Unsynchronized, or a Snapshot that detaches. */
 bool pair_is_copying(const struct pair *p);
 /* As shown: Detaching, and Dormant while it is Suspended. */
@@ -472,6 +475,8 @@ struct draft {
 	/* It becomes visible; the lock is held. */
 	void (*visible)(struct draft *d);
 };
+/* The CopyStates that a pair of a SyncType can be in, a bit each. */
+unsigned draft_states_of(unsigned sync_type);
 int draft_begin(struct draft *d, struct relationship *rel);
 /* Ends the draft.  -errno: nothing was changed. */
 int draft_commit(struct engine *e, struct draft *d);
@@ -530,6 +535,14 @@ int operation_take_instant(struct engine *e, struct relationship *rel,
 void relation_set_op(struct engine *e, struct relationship *rel,
 		     struct operation_call *call);
 void operation_allowed(const struct relationship *rel, struct strbuf *b);
+/* An operation of a SyncType that is supported; states: a bit for each CopyState that
+ * allows it, only_detaching: and only while the relationship detaches. */
+struct operation_support {
+	unsigned number, sync_type, states;
+	bool only_detaching;
+};
+/* The i-th; false: there are no more. */
+bool operation_support(size_t i, struct operation_support *ret);
 
 /* operation_restore.c: RestoreFromReplica, in a job.  force: also if sources are open
  * when it comes.  0 or -errno: not begun. */

@@ -396,6 +396,19 @@ static const struct operation {
 
 #define N_OPERATIONS (sizeof(operations) / sizeof(operations[0]))
 
+bool operation_support(size_t i, struct operation_support *ret)
+{
+	if (i >= N_OPERATIONS)
+		return false;
+	*ret = (struct operation_support){
+		.number = operations[i].number,
+		.sync_type = operations[i].sync_type,
+		.states = operations[i].states,
+		.only_detaching = operations[i].detaching == ONLY_THEN,
+	};
+	return true;
+}
+
 /* In Mixed every pair has to be in a state that would do, or beside one that is. */
 static bool is_allowed(const struct operation *op, const struct relationship *rel)
 {

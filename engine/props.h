@@ -121,11 +121,45 @@
 	X(POOL_RESERVED, "reserved", COUNTER, r)                                 \
 	X(POOL_IMAGES, "images", STATE, r)
 
+/* capabilities/: a file for each property and method of
+ * CIM_ReplicationServiceCapabilities. */
+#define CAPABILITY_FILES(X)                                                          \
+	X(CAP_TYPES, "SupportedReplicationTypes", FIXED, r)                          \
+	X(CAP_OBJECTS, "SupportedStorageObjects", FIXED, r)                          \
+	X(CAP_SYNCHRONOUS, "SupportedSynchronousActions", FIXED, r)                  \
+	X(CAP_ASYNCHRONOUS, "SupportedAsynchronousActions", FIXED, r)                \
+	X(CAP_TO_TYPE, "ConvertSyncTypeToReplicationType", FIXED, r)                 \
+	X(CAP_FROM_TYPE, "ConvertReplicationTypeToSyncType", FIXED, r)               \
+	X(CAP_SYNCHRONIZATION, "GetSynchronizationSupported", FIXED, r)              \
+	X(CAP_TYPES_FOR_SYSTEM, "GetSupportedReplicationTypesForSystem", FIXED, r)   \
+	X(CAP_COPY_STATES, "GetSupportedCopyStates", FIXED, r)                       \
+	X(CAP_GROUP_COPY_STATES, "GetSupportedGroupCopyStates", FIXED, r)            \
+	X(CAP_WAIT_STATES, "GetSupportedWaitForCopyStates", FIXED, r)                \
+	X(CAP_FEATURES, "GetSupportedFeatures", FIXED, r)                            \
+	X(CAP_GROUP_FEATURES, "GetSupportedGroupFeatures", FIXED, r)                 \
+	X(CAP_LIST_FEATURES, "GetSupportedListFeatures", FIXED, r)                   \
+	X(CAP_CONSISTENCY, "GetSupportedConsistency", FIXED, r)                      \
+	X(CAP_OPERATIONS, "GetSupportedOperations", FIXED, r)                        \
+	X(CAP_GROUP_OPERATIONS, "GetSupportedGroupOperations", FIXED, r)             \
+	X(CAP_LIST_OPERATIONS, "GetSupportedListOperations", FIXED, r)               \
+	X(CAP_DEFINE_STATE, "GetSupportedSettingsDefineStateOperations", FIXED, r)   \
+	X(CAP_THIN, "GetSupportedThinProvisioningFeatures", FIXED, r)                \
+	X(CAP_COMPRESSION, "GetSupportedStorageCompressionFeatures", FIXED, r)       \
+	X(CAP_TOKENIZED, "GetSupportedTokenizedReplicationType", FIXED, r)           \
+	X(CAP_CONNECTIONS, "GetSupportedConnectionFeatures", FIXED, r)               \
+	X(CAP_MAXIMUM, "GetSupportedMaximum", FIXED, r)                              \
+	X(CAP_DEFAULT_CONSISTENCY, "GetDefaultConsistency", FIXED, r)                \
+	X(CAP_DEFAULT_PERSISTENCY, "GetDefaultGroupPersistency", FIXED, r)           \
+	X(CAP_SETTINGS, "GetSupportedReplicationSettingData", FIXED, r)              \
+	X(CAP_SETTING_TIMES, "GetSupportedReplicationSettingDataDateTime", FIXED, r) \
+	X(CAP_DEFAULT_SETTINGS, "GetDefaultReplicationSettingData", FIXED, r)
+
 #define PROPS_ENUM_(symbol, name, kind, mode) symbol,
 enum element_file { ELEMENT_FILES(PROPS_ENUM_) ELEMENT_N_FILES };
 enum group_file { GROUP_FILES(PROPS_ENUM_) GROUP_N_FILES };
 enum pair_file { PAIR_FILES(PROPS_ENUM_) PAIR_N_FILES };
 enum job_file { JOB_FILES(PROPS_ENUM_) JOB_N_FILES };
 enum pool_file { POOL_FILES(PROPS_ENUM_) POOL_N_FILES };
+enum capability_file { CAPABILITY_FILES(PROPS_ENUM_) CAPABILITY_N_FILES };
 
 #endif

@@ -380,17 +380,20 @@ static void count_what_came(struct pair *p)
 	engine_unlock(p->source->engine);
 }
 
+bool pair_state_reads_point(unsigned sync_type, unsigned copy_state)
+{
+	if (copy_state == CIM_COPY_SUSPENDED)
+		return true;
+	if (sync_type == CIM_SYNC_SNAPSHOT)
+		return copy_state == CIM_COPY_SYNCHRONIZED ||
+		       copy_state == CIM_COPY_SKEWED || copy_state == CIM_COPY_ABORTED;
+	return copy_state == CIM_COPY_UNSYNCHRONIZED;
+}
+
 bool pair_reads_point(const struct pair *p)
 {
-	if (p->target->complete)
-		return false;
-	if (p->copy_state == CIM_COPY_SUSPENDED)
-		return true;
-	if (p->rel->row.sync_type == CIM_SYNC_SNAPSHOT)
-		return p->copy_state == CIM_COPY_SYNCHRONIZED ||
-		       p->copy_state == CIM_COPY_SKEWED ||
-		       p->copy_state == CIM_COPY_ABORTED;
-	return p->copy_state == CIM_COPY_UNSYNCHRONIZED;
+	return !p->target->complete &&
+	       pair_state_reads_point(p->rel->row.sync_type, p->copy_state);
 }
 
 bool pair_is_copying(const struct pair *p)

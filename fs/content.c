@@ -261,6 +261,10 @@ static int text_now(struct fs *fs, const struct node *node, struct strbuf *b,
 	*ret_time_ms = fs->start_ms;
 	if (node->class == NODE_CLASS_TOP)
 		return top_text(fs, (enum top_file)node->file, b, ret_time_ms);
+	if (node->class == NODE_CLASS_CAPABILITY) {
+		engine_capability_text((enum capability_file)node->file, b);
+		return 0;
+	}
 	r = object_text(fs, node, b, ret_time_ms);
 	if (r < 0 || !is_list(node))
 		return r;

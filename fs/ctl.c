@@ -111,8 +111,7 @@ static struct ctl_file *file_of(const struct fuse_file_info *fi)
 
 static bool node_exists(struct fs *fs, const struct node *node)
 {
-	return node->class == NODE_CLASS_TOP ||
-	       engine_exists(fs->engine, node->class, node->id);
+	return node_is_static(node) || engine_exists(fs->engine, node->class, node->id);
 }
 
 /* ---- open and release -------------------------------------------------------- */

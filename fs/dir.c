@@ -58,7 +58,7 @@ void dir_open(struct fs *fs, fuse_req_t req, const struct node *node,
 
 	tree_mode(fs, node, &st);
 	r = perm_check_req(req, &st, R_OK);
-	if (!r && node->class != NODE_CLASS_TOP &&
+	if (!r && !node_is_static(node) &&
 	    !engine_exists(fs->engine, node->class, node->id))
 		r = -ESTALE;
 	d = r ? NULL : calloc(1, sizeof(*d));

@@ -7,17 +7,19 @@
 #include "conf/cim.h"
 
 /*
- * An inode number, from the top: 44 bits id, 3 bits class, 8 bits file.  The
- * file is counted from 1, and 0 is the object's directory.  The root is class
- * 0, id 0, first file: 1, as FUSE wants it.
+ * An inode number, from the top: the upper bit of the class, 44 bits id, 3 lower bits
+ * of the class, 8 bits file.  The file is counted from 1, and 0 is the object's
+ * directory.  The root is class 0, id 0, first file: 1, as FUSE wants it.
  */
 enum {
 	FILE_BITS = 8,
-	CLASS_BITS = 3,
+	CLASS_BITS = 3, /* the lower ones */
 	ID_BITS = 44,
+	CLASS_MASK = (1 << CLASS_BITS) - 1,
+	UPPER_SHIFT = FILE_BITS + CLASS_BITS + ID_BITS,
 };
 
-_Static_assert(NODE_N_CLASSES <= 1 << CLASS_BITS, "a class does not fit");
+_Static_assert(NODE_N_CLASSES <= 2 << CLASS_BITS, "a class does not fit");
 _Static_assert(GROUP_N_FILES + 1 < 1 << FILE_BITS, "a file does not fit");
 _Static_assert(GROUP_N_FILES <= 64 && ELEMENT_N_FILES <= 64 && JOB_N_FILES <= 64 &&
 		       PAIR_N_FILES <= 64 && POOL_N_FILES <= 64,
@@ -34,6 +36,7 @@ static const struct node_file group_files[] = { GROUP_FILES(ROW_) };
 static const struct node_file pair_files[] = { PAIR_FILES(ROW_) };
 static const struct node_file job_files[] = { JOB_FILES(ROW_) };
 static const struct node_file pool_files[] = { POOL_FILES(ROW_) };
+static const struct node_file capability_files[] = { CAPABILITY_FILES(ROW_) };
 
 static const struct {
 	const struct node_file *files;
@@ -45,11 +48,14 @@ static const struct {
 	[ENGINE_PAIR] = { pair_files, PAIR_N_FILES },
 	[ENGINE_JOB] = { job_files, JOB_N_FILES },
 	[ENGINE_POOL] = { pool_files, POOL_N_FILES },
+	[NODE_CLASS_CAPABILITY] = { capability_files, CAPABILITY_N_FILES },
 };
 
 uint64_t node_ino(const struct node *node)
 {
-	return node->id << (CLASS_BITS + FILE_BITS) | (uint64_t)node->class << FILE_BITS |
+	return (uint64_t)(node->class >> CLASS_BITS) << UPPER_SHIFT |
+	       node->id << (CLASS_BITS + FILE_BITS) |
+	       (uint64_t)(node->class & CLASS_MASK) << FILE_BITS |
 	       (uint64_t)(node->file + 1);
 }
 
@@ -62,6 +68,9 @@ static bool is_valid(const struct node *node)
 		return node->id && *cim_name(&cim_copy_state, (unsigned)node->file);
 	case NODE_CLASS_IMAGE_LINK:
 		return node->id && node->file == NODE_SELF;
+	case NODE_CLASS_CAPABILITY:
+		return node->id == 1 && node->file >= 0 &&
+		       node->file < CAPABILITY_N_FILES;
 	default:
 		return node->id && node->file < (int)tables[node->class].n;
 	}
@@ -69,16 +78,25 @@ static bool is_valid(const struct node *node)
 
 int node_from_ino(uint64_t ino, struct node *ret_node)
 {
+	uint64_t upper = ino >> UPPER_SHIFT;
 	struct node node = {
-		.class = (unsigned)(ino >> FILE_BITS) & ((1u << CLASS_BITS) - 1),
-		.id = ino >> (CLASS_BITS + FILE_BITS),
+		.class = ((unsigned)upper << CLASS_BITS) |
+			 ((unsigned)(ino >> FILE_BITS) & CLASS_MASK),
+		.id = (ino >> (CLASS_BITS + FILE_BITS)) & ((UINT64_C(1) << ID_BITS) - 1),
 		.file = (int)(ino & ((1u << FILE_BITS) - 1)) - 1,
 	};
 
-	if (node.id >> ID_BITS || !is_valid(&node))
+	if (upper > 1 || node.class >= NODE_N_CLASSES || !is_valid(&node))
 		return -ESTALE;
 	*ret_node = node;
 	return 0;
+}
+
+unsigned node_class_in(const struct node *dir)
+{
+	return dir->class == NODE_CLASS_TOP && dir->file == TOP_CAPABILITIES ?
+		       NODE_CLASS_CAPABILITY :
+		       dir->class;
 }
 
 const struct node_file *node_files(unsigned class, unsigned *ret_n)

@@ -10,17 +10,19 @@
  * same over restarts.  Pure functions.
  */
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
 #include "engine/engine.h"
 #include "engine/props.h"
 
-/* The classes are those of the engine, and three more. */
+/* The classes are those of the engine, and four more. */
 enum node_class {
 	NODE_CLASS_TOP = ENGINE_NONE,	    /* id 0; file: enum top_file */
 	NODE_CLASS_WAIT = ENGINE_N_CLASSES, /* id of a group; file: a CopyState */
 	NODE_CLASS_IMAGE_LINK, /* images/<source>: id of the target element */
+	NODE_CLASS_CAPABILITY, /* id 1; file: enum capability_file */
 	NODE_N_CLASSES,
 };
 
@@ -53,7 +55,8 @@ enum node_type {
 	X(TOP_ELEMENTS, "elements", NODE, r)           \
 	X(TOP_GROUPS, "groups", NODE, r)               \
 	X(TOP_JOBS, "jobs", NODE, r)                   \
-	X(TOP_POOLS, "pools", NODE, r)
+	X(TOP_POOLS, "pools", NODE, r)                 \
+	X(TOP_CAPABILITIES, "capabilities", NODE, r)
 
 enum top_file { TOP_FILES(PROPS_ENUM_) TOP_N_FILES };
 
@@ -87,6 +90,15 @@ static inline struct node node_top(enum top_file file)
 {
 	return node_make(NODE_CLASS_TOP, 0, (int)file);
 }
+
+/* Of no object of the engine: it is there as long as the mount is. */
+static inline bool node_is_static(const struct node *node)
+{
+	return node->class == NODE_CLASS_TOP || node->class == NODE_CLASS_CAPABILITY;
+}
+
+/* The class whose files a directory holds. */
+unsigned node_class_in(const struct node *dir);
 
 /* The files of a class's directory (of the root: with TOP_ROOT); n is 0 for a
  * class that has none. */

@@ -19,6 +19,7 @@ const char status_readme[] =
 	"  groups/     groups and replicas    mkdir groups/G; echo \"db0 log0\" > groups/G/members\n"
 	"  jobs/       what is running        cat jobs/*/PercentComplete\n"
 	"  pools/      where images are made\n"
+	"  capabilities/  what is supported, a file for each method of CIM\n"
 	"  status      a table to look at     status.json: the same for programs\n"
 	"\n"
 	"A replica of group prod, as one consistent set (CreateGroupReplica):\n"

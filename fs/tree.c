@@ -87,6 +87,14 @@ static bool is_subdir_of_group(const struct node *dir)
 	return dir->class == ENGINE_GROUP && dir->file != NODE_SELF;
 }
 
+/* A file of a directory, by its index. */
+static struct node file_in(const struct node *dir, int file)
+{
+	unsigned class = node_class_in(dir);
+
+	return node_make(class, class == NODE_CLASS_CAPABILITY ? 1 : dir->id, file);
+}
+
 int tree_lookup(struct fs *fs, const struct node *dir, const char *name,
 		struct node *ret_node, bool *ret_is_fixed)
 {
@@ -102,10 +110,10 @@ int tree_lookup(struct fs *fs, const struct node *dir, const char *name,
 		*ret_is_fixed = dir->file == GROUP_WAIT;
 		return lookup_in_group_dir(fs, dir, name, ret_node);
 	}
-	file = node_find_file(dir->class, name);
+	file = node_find_file(node_class_in(dir), name);
 	if (file < 0)
 		return file;
-	*ret_node = node_make(dir->class, dir->id, file);
+	*ret_node = file_in(dir, file);
 	*ret_is_fixed = node_type(ret_node) != NODE_TYPE_LINK;
 	return 0;
 }
@@ -146,10 +154,10 @@ static bool link_exists(struct fs *fs, const struct node *node)
 static void list_files(struct fs *fs, const struct node *dir, const struct lister *l)
 {
 	unsigned n;
-	const struct node_file *files = node_files(dir->class, &n);
+	const struct node_file *files = node_files(node_class_in(dir), &n);
 
 	for (unsigned i = 0; i < n; i++) {
-		struct node node = node_make(dir->class, dir->id, (int)i);
+		struct node node = file_in(dir, (int)i);
 
 		if (!*files[i].name)
 			continue;
@@ -161,8 +169,7 @@ static void list_files(struct fs *fs, const struct node *dir, const struct liste
 
 static bool exists(struct fs *fs, const struct node *node)
 {
-	return node->class == NODE_CLASS_TOP ||
-	       engine_exists(fs->engine, node->class, node->id);
+	return node_is_static(node) || engine_exists(fs->engine, node->class, node->id);
 }
 
 int tree_list(struct fs *fs, const struct node *dir,
@@ -243,6 +250,9 @@ static int object_path(struct fs *fs, const struct node *node, struct strbuf *b)
 		if (!r)
 			strbuf_addf(b, "/pools/%s", info.pool.name);
 		return r;
+	case NODE_CLASS_CAPABILITY:
+		strbuf_adds(b, "/capabilities");
+		return 0;
 	default:
 		return 0;
 	}
@@ -348,7 +358,9 @@ static int object_time(struct fs *fs, const struct node *node, int64_t *ret_time
 static nlink_t dir_links(const struct node *node)
 {
 	if (is_file_of(node, NODE_CLASS_TOP, TOP_ROOT))
-		return 2 + 4; /* elements, groups, jobs, pools */
+		return 2 + 5; /* elements, groups, jobs, pools, capabilities */
+	if (is_file_of(node, NODE_CLASS_TOP, TOP_CAPABILITIES))
+		return 2;
 	if (is_file_of(node, ENGINE_GROUP, NODE_SELF))
 		return 2 + 3; /* pairs, images, wait */
 	if (node->file == NODE_SELF || is_file_of(node, ENGINE_GROUP, GROUP_WAIT) ||

@@ -49,6 +49,8 @@ START_TEST(every_node_has_an_inode_of_its_own)
 		check_round_trip(node_make(NODE_CLASS_WAIT, 9,
 					   (int)cim_copy_state.values[i].number));
 	check_round_trip(node_make(NODE_CLASS_IMAGE_LINK, 9, NODE_SELF));
+	for (int file = 0; file < CAPABILITY_N_FILES; file++)
+		check_round_trip(node_make(NODE_CLASS_CAPABILITY, 1, file));
 }
 END_TEST
 
@@ -62,6 +64,10 @@ START_TEST(numbers_of_no_node_are_stale)
 		(1 << 11) | (NODE_CLASS_WAIT << 8) | 200, /* no such CopyState */
 		(ENGINE_GROUP << 8) | 1,		  /* id 0 */
 		UINT64_C(1) << 60,			  /* an id that is too large */
+		UINT64_C(1) << 55 | 2 << 11 | 1,	  /* no such capabilities */
+		UINT64_C(1) << 55 | 1 << 11 | (CAPABILITY_N_FILES + 1),
+		UINT64_C(1) << 55 | 1 << 11, /* they are a directory of the root */
+		UINT64_C(1) << 55 | 1 << 11 | 1 << 8 | 1, /* no such class */
 		~UINT64_C(0),
 	};
 	struct node node;
@@ -98,6 +104,8 @@ START_TEST(types_follow_the_tables)
 		{ ENGINE_JOB, JOB_CONTROL, NODE_TYPE_CTL },
 		{ NODE_CLASS_WAIT, CIM_COPY_BROKEN, NODE_TYPE_WAIT },
 		{ NODE_CLASS_IMAGE_LINK, NODE_SELF, NODE_TYPE_LINK },
+		{ NODE_CLASS_TOP, TOP_CAPABILITIES, NODE_TYPE_DIR },
+		{ NODE_CLASS_CAPABILITY, CAP_OPERATIONS, NODE_TYPE_CTL },
 	};
 
 	for (size_t i = 0; i < ROWS(rows); i++) {

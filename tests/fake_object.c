@@ -256,6 +256,12 @@ int engine_list_text(struct engine *e, enum engine_class class, uint64_t id,
 	return 0;
 }
 
+void engine_capability_text(enum capability_file file, struct strbuf *b)
+{
+	if (file == CAP_TYPES)
+		strbuf_adds(b, "11 Asynchronous Clone Local\n");
+}
+
 void engine_space(struct engine *e, uint64_t *ret_total, uint64_t *ret_free)
 {
 	(void)e;

@@ -102,6 +102,7 @@ tree groups/NAME/ engine/props.h GROUP_FILES
 tree groups/NAME/pairs/N/ engine/props.h PAIR_FILES
 tree jobs/N/ engine/props.h JOB_FILES
 tree pools/NAME/ engine/props.h POOL_FILES
+tree capabilities/ engine/props.h CAPABILITY_FILES
 
 # The page can be formatted without a complaint.
 if type -P man > /dev/null && type -P groff > /dev/null; then
