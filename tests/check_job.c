@@ -427,13 +427,22 @@ START_TEST(a_resync_that_was_lost_is_no_success)
 	/* The process ends before the instant; the copy of before goes on. */
 	whole_stop();
 	whole_write_end(&w);
-	whole_rules("");
+	whole_rules(slow_rules);
 	ck_assert_int_eq(whole_start(), 0);
+	whole_until(f_is_ready());
 	info = info_of(job);
 	ck_assert_uint_eq(info.state, CIM_JOB_EXCEPTION);
 	ck_assert_uint_eq(info.error_code, CIM_RETURN_FAILED);
 	ck_assert_uint_eq(info.operational_status[0], CIM_STATUS_ERROR);
 	ck_assert_ptr_nonnull(strstr(info.error_description, "ended before"));
+	/* It has no job any more; control stops and resumes it all the same. */
+	ck_assert_uint_eq(whole_state(g), CIM_COPY_UNSYNCHRONIZED);
+	whole_control(g, "Suspend", 0);
+	ck_assert_uint_eq(whole_state(g), CIM_COPY_SUSPENDED);
+	whole_until(strstr(whole_info(g).waiting_for, "write Resume to control"));
+	ck_assert_uint_eq(info_of(job).state, CIM_JOB_EXCEPTION);
+	whole_control(g, "Resume", 0);
+	whole_rules("");
 	whole_wait_state(g, CIM_COPY_SYNCHRONIZED);
 	whole_is("g_1", before);
 	ck_assert_uint_eq(info_of(job).state, CIM_JOB_EXCEPTION);

@@ -131,6 +131,12 @@ Resume
 Abort
 Resync Replica
 Return To ResourcePool" "$(cat groups/run/control)" "what is allowed while it is suspended"
+cd /
+kill9_lunfs
+start_lunfs
+cd "$MNT"
+assert_eq Suspended "$(cat groups/run/CopyState)" "CopyState after kill -9"
+assert_eq Suspended "$(cat "$J/JobState")" "JobState after kill -9"
 refused "$J/control" "Start 5s" "4098 Use of Timeout Parameter Not Supported" \
 	"Invalid argument" "without"
 refused "$J/control" Service "1 Not Supported" "Operation not supported" Service
