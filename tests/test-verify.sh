@@ -111,7 +111,8 @@ is_true()
 
 poke()
 {
-	head -c "$3" /dev/urandom | dd of="$1" bs=1 seek="$2" conv=notrunc status=none
+	head -c "$3" /dev/urandom |
+		dd of="$1" bs=1M iflag=fullblock oflag=seek_bytes seek="$2" conv=notrunc status=none
 	sync "$1"
 }
 
