@@ -1,18 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 
 /*
- * The way of a run of chunks from the source into the file:
+ * The way of a run of chunks from the source into the store:
  *
  *   fill_new_locked  in image->fillers: nobody else fills these chunks
  *   fill_start       the point is read                  (any thread)
  *   point_was_read   by the source's thread; hands on
- *   write_chunks     runs that are not zero go to the file, zero runs become or
- *                    stay holes; then the bits are set   (a worker)
- *   end              out of image->fillers; those who waited look again
+ *   store->fill      runs that are not zero are written, zero runs become or
+ *                    stay holes; then the bits are set
+ *   fill_end         out of image->fillers; those who waited look again
  *
- * While the file is clean, each absent chunk of it is hole and is written once, so
- * that a run of zeros needs nothing at all.  Bits get durable with the next
- * checkpoint, after the data (invariant I2).
+ * Bits get durable with the next checkpoint, after the data (invariant I2).
  */
 
 #include <errno.h>
@@ -171,12 +169,17 @@ static void put_buffer(struct fill *f)
 			    f->buf, f->length);
 }
 
-static void end(struct fill *f, int error)
+void fill_end(struct fill *f, int error)
 {
 	struct dataop_list waiters = TAILQ_HEAD_INITIALIZER(waiters);
 	struct image *img = f->image;
 	bool last_direct;
 
+	if (!error)
+		__atomic_store_n(&img->last_progress_ms, (uint64_t)timefmt_now_ms(),
+				 __ATOMIC_RELAXED);
+	if (!error && f->zero)
+		__atomic_add_fetch(&img->bytes_skipped, f->length, __ATOMIC_RELAXED);
 	pthread_mutex_lock(&img->lock);
 	filler_leave_locked(img, &f->filler, &waiters);
 	last_direct = give_back_locked(img, f, error);
@@ -197,10 +200,10 @@ static void end(struct fill *f, int error)
 
 void fill_abandon(struct fill *f)
 {
-	end(f, -ENOTCONN);
+	fill_end(f, -ENOTCONN);
 }
 
-/* ---- into the file --------------------------------------------------------------- */
+/* ---- what is zero ---------------------------------------------------------------- */
 
 /* The length of the run of zeros (or, with zero false, of data) at p. */
 static size_t run_length(const char *p, size_t len, bool zero)
@@ -218,8 +221,12 @@ static size_t run_length(const char *p, size_t len, bool zero)
 	return at;
 }
 
-/* The length of the data at p, joined over short runs of zeros. */
-static size_t data_length(const char *p, size_t len)
+size_t fill_zeros(const char *p, size_t len)
+{
+	return run_length(p, len, true);
+}
+
+size_t fill_data(const char *p, size_t len)
 {
 	size_t at = 0, zeros;
 
@@ -231,65 +238,6 @@ static size_t data_length(const char *p, size_t len)
 		at += zeros;
 	}
 	return at;
-}
-
-static int make_hole(struct image *img, uint64_t offset, uint64_t len)
-{
-	if (!len || __atomic_load_n(&img->clean, __ATOMIC_RELAXED))
-		return 0;
-	return image_zero_file(img, offset, len);
-}
-
-static int write_data(struct fill *f)
-{
-	const char *buf = f->buf;
-	size_t at = 0, n;
-	int r = 0;
-
-	while (at < f->length && !r) {
-		n = run_length(buf + at, f->length - at, true);
-		r = make_hole(f->image, f->offset + at, n);
-		at += n;
-		n = data_length(buf + at, f->length - at);
-		if (n && !r)
-			r = image_write_file(f->image, buf + at, n, f->offset + at,
-					     f->direct);
-		at += n;
-	}
-	return r;
-}
-
-static void report_write(struct image *img, int error)
-{
-	if (image_is_full(error))
-		image_report_broken(img, -ENOSPC,
-				    "pool %s is full: no space for the image of %s; "
-				    "free some and copy again",
-				    pool_name(img->pool), img->source_name);
-	else
-		image_report_broken(
-			img, error, "pool %s: cannot write the image of %s: %s",
-			pool_name(img->pool), img->source_name, strerror(-error));
-}
-
-static void write_chunks(struct work *work)
-{
-	struct fill *f = (struct fill *)((char *)work - offsetof(struct fill, work));
-	struct image *img = f->image;
-	int r = f->zero ? make_hole(img, f->offset, f->length) : write_data(f);
-
-	if (!r)
-		r = image_set_bits(img, f->filler.chunk, f->filler.n);
-	image_leave_file(img);
-	/* A user's change that finds the pool full breaks nothing. */
-	if (r && !(image_is_full(r) && f->why == FILL_FOR_CHANGE))
-		report_write(img, r);
-	else if (!r)
-		__atomic_store_n(&img->last_progress_ms, (uint64_t)timefmt_now_ms(),
-				 __ATOMIC_RELAXED);
-	if (!r && f->zero)
-		__atomic_add_fetch(&img->bytes_skipped, f->length, __ATOMIC_RELAXED);
-	end(f, r);
 }
 
 /* ---- from the source ------------------------------------------------------------- */
@@ -336,14 +284,13 @@ static bool accept(struct fill *f, int error)
 	return true;
 }
 
-static void to_worker(struct fill *f)
+static void to_store(struct fill *f)
 {
 	struct image *img = f->image;
 	bool copier = f->why == FILL_FOR_COPIER;
 
 	image_ref(img);
-	f->work.fn = write_chunks;
-	workers_submit(img->all->workers, &f->work);
+	img->store->fill(f);
 	if (copier)
 		copier_step(img);
 	image_unref(img);
@@ -354,13 +301,13 @@ static void point_was_read(struct point_req *req, int error)
 	struct fill *f = req->opaque;
 
 	if (!accept(f, error)) {
-		end(f, -ENOTCONN);
+		fill_end(f, -ENOTCONN);
 	} else if (error) {
 		report_read(f, error);
-		end(f, error);
+		fill_end(f, error);
 	} else {
 		__atomic_add_fetch(&f->image->bytes_copied, f->length, __ATOMIC_RELAXED);
-		to_worker(f);
+		to_store(f);
 	}
 }
 
@@ -383,11 +330,11 @@ void fill_start(struct fill *f)
 		.opaque = f,
 	};
 	if (!source)
-		end(f, -ENOTCONN);
+		fill_end(f, -ENOTCONN);
 	else if (!f->zero)
 		point_read(&f->req);
 	else if (accept(f, 0))
-		to_worker(f);
+		to_store(f);
 	else
-		end(f, -ENOTCONN);
+		fill_end(f, -ENOTCONN);
 }

@@ -37,15 +37,10 @@
 #include "engine/image.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/magic.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/statfs.h>
-#include <unistd.h>
 
 #include "conf/cleanup.h"
 #include "engine/image_int.h"
@@ -73,14 +68,6 @@ static void source_ready(struct volume_listener *listener)
 	image_unref(img);
 }
 
-/* tmpfs takes O_DIRECT and goes through its pages all the same. */
-static bool is_memory(int fd)
-{
-	struct statfs st;
-
-	return !fstatfs(fd, &st) && st.f_type == TMPFS_MAGIC;
-}
-
 static int open_files(struct image *img, const struct image_params *params)
 {
 	const struct chunkmap_params map = {
@@ -90,15 +77,12 @@ static int open_files(struct image *img, const struct image_params *params)
 		.chunk_size = POOL_CHUNK_SIZE,
 	};
 	char file[64];
+	int r = image_open_file(img, params->complete);
 
-	img->fd = pool_open_image(img->pool, params->id, O_RDWR);
-	if (img->fd < 0)
-		return img->fd;
+	if (r < 0)
+		return r;
 	if (params->complete)
 		return chunkmap_new_full(&map, &img->map);
-	if (!is_memory(img->fd))
-		img->direct_fd =
-			pool_open_image(img->pool, params->id, O_RDWR | O_DIRECT);
 	pool_map_file(params->id, params->generation, file, sizeof(file));
 	return chunkmap_open(pool_dirfd(img->pool), file, &map, &img->map);
 }
@@ -106,10 +90,7 @@ static int open_files(struct image *img, const struct image_params *params)
 static void close_files(struct image *img)
 {
 	chunkmap_close(img->map);
-	if (img->fd >= 0)
-		close(img->fd);
-	if (img->direct_fd >= 0)
-		close(img->direct_fd);
+	img->store->close(img);
 	free(img->copier.extents);
 	free(img);
 }
@@ -130,6 +111,7 @@ int image_open(struct dataops *dataops, struct pool *pool,
 	img->reserved = params->reserved;
 	img->written = params->written;
 	img->clean = params->clean && !params->written;
+	img->store = &image_file_store;
 	img->pool = pool;
 	img->fd = img->direct_fd = -1;
 	r = open_files(img, params);
@@ -467,11 +449,7 @@ uint64_t image_allocated(struct image *img)
 
 void image_refresh_allocated(struct image *img)
 {
-	struct stat st;
-
-	if (!fstat(img->fd, &st))
-		__atomic_store_n(&img->allocated, (uint64_t)st.st_blocks * 512,
-				 __ATOMIC_RELAXED);
+	img->store->refresh_allocated(img);
 }
 
 uint64_t image_changed_ms(struct image *img)

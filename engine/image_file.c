@@ -1,14 +1,73 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 
-/* What an image does with its file and its map by calls that block. */
+/*
+ * The store of an image that is a file in a pool, by calls that block, and so by
+ * workers; and what an image does with its map by such calls.
+ *
+ * While the file is clean, each absent chunk of it is hole and is written once, so
+ * that a run of zeros needs nothing at all.
+ */
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "conf/cleanup.h"
+#include "conf/timefmt.h"
 #include "engine/image_int.h"
+
+/* ---- the file -------------------------------------------------------------------- */
+
+/* tmpfs takes O_DIRECT and goes through its pages all the same. */
+static bool is_memory(int fd)
+{
+	struct statfs st;
+
+	return !fstatfs(fd, &st) && st.f_type == TMPFS_MAGIC;
+}
+
+int image_open_file(struct image *img, bool complete)
+{
+	img->fd = pool_open_image(img->pool, img->id, O_RDWR);
+	if (img->fd < 0)
+		return img->fd;
+	/* A complete one takes no fills. */
+	if (!complete && !is_memory(img->fd))
+		img->direct_fd =
+			pool_open_image(img->pool, img->id, O_RDWR | O_DIRECT);
+	return 0;
+}
+
+static void file_close(struct image *img)
+{
+	if (img->fd >= 0)
+		close(img->fd);
+	if (img->direct_fd >= 0)
+		close(img->direct_fd);
+}
+
+static void file_refresh_allocated(struct image *img)
+{
+	struct stat st;
+
+	if (!fstat(img->fd, &st))
+		__atomic_store_n(&img->allocated, (uint64_t)st.st_blocks * 512,
+				 __ATOMIC_RELAXED);
+}
+
+/* What the page cache has. */
+static ssize_t file_try_read(struct image *img, void *buf, size_t len, uint64_t offset)
+{
+	struct iovec iov = { .iov_base = buf, .iov_len = len };
+	ssize_t n = preadv2(img->fd, &iov, 1, (off_t)offset, RWF_NOWAIT);
+
+	return n == (ssize_t)len ? n : -EAGAIN;
+}
 
 int image_read_file(struct image *img, void *buf, size_t len, uint64_t offset)
 {
@@ -28,8 +87,8 @@ int image_read_file(struct image *img, void *buf, size_t len, uint64_t offset)
 
 /* With its space allocated first, a direct write is no allocating one, of which
  * file systems let only one at a time into a file. */
-int image_write_file(struct image *img, const void *buf, size_t len, uint64_t offset,
-		     bool direct)
+static int write_file(struct image *img, const void *buf, size_t len, uint64_t offset,
+		      bool direct)
 {
 	direct = direct && !((len | offset) % 4096);
 	if (direct &&
@@ -62,7 +121,7 @@ static int write_zeros(struct image *img, uint64_t offset, uint64_t len)
 	while (len && !r) {
 		size_t n = len < sizeof(zeros) ? len : sizeof(zeros);
 
-		r = image_write_file(img, zeros, n, offset, false);
+		r = write_file(img, zeros, n, offset, false);
 		offset += n;
 		len -= n;
 	}
@@ -149,7 +208,7 @@ static int sync_data(void *opaque)
 	struct sync *sync = opaque;
 
 	sync->done = true;
-	return sync_file(sync->image);
+	return sync->image->store->sync(sync->image);
 }
 
 int image_checkpoint(struct image *img)
@@ -164,8 +223,10 @@ int image_flush(struct image *img)
 	struct sync sync = { .image = img };
 	int r = chunkmap_checkpoint(img->map, sync_data, &sync);
 
-	return r < 0 || sync.done ? r : sync_file(img);
+	return r < 0 || sync.done ? r : img->store->sync(img);
 }
+
+/* ---- the store's works ------------------------------------------------------------ */
 
 /* The file within the present chunks from *at on, up to `end`: true if it was
  * found. */
@@ -185,7 +246,7 @@ static bool seek_present(struct image *img, uint64_t *at, uint64_t end, bool hol
 
 /* Absent chunks are data, and so is what many runs of chunks have to be looked at
  * for. */
-int image_seek(struct image *img, uint64_t offset, bool hole, uint64_t *ret_at)
+static int find(struct image *img, uint64_t offset, bool hole, uint64_t *ret_at)
 {
 	enum { MAX_RUNS = 4096 };
 	uint64_t at = offset;
@@ -218,3 +279,161 @@ int image_seek(struct image *img, uint64_t offset, bool hole, uint64_t *ret_at)
 	*ret_at = at;
 	return r;
 }
+
+static void seek_work(struct work *work)
+{
+	struct dataop *op =
+		(struct dataop *)((char *)work - offsetof(struct dataop, work));
+	int r = find(op->container, op->offset, op->op == ENGINE_IO_SEEK_HOLE,
+		     &op->result);
+
+	dataop_answer(op, r < 0 && r != -ENXIO ? -EIO : r);
+	dataop_unref(op);
+}
+
+static void read_work(struct work *work)
+{
+	struct dataop *op =
+		(struct dataop *)((char *)work - offsetof(struct dataop, work));
+	int r = image_read_file(op->container, op->buf, op->len, op->offset);
+
+	dataop_answer(op, r < 0 ? -EIO : 0);
+	dataop_unref(op);
+}
+
+static void change_work(struct work *work)
+{
+	struct dataop *op =
+		(struct dataop *)((char *)work - offsetof(struct dataop, work));
+	struct image *img = op->container;
+	struct change *c = op->holder;
+	int r;
+
+	if (op->op == ENGINE_IO_ZERO)
+		r = image_zero_file(img, c->at, c->len);
+	else
+		r = write_file(img, op->buf, c->len, c->at, false);
+	if (!r && c->filler.n)
+		r = image_set_bits(img, c->filler.chunk, c->filler.n);
+	image_leave_file(img);
+	image_change_done(c, r);
+}
+
+static int make_hole(struct image *img, uint64_t offset, uint64_t len)
+{
+	if (!len || __atomic_load_n(&img->clean, __ATOMIC_RELAXED))
+		return 0;
+	return image_zero_file(img, offset, len);
+}
+
+static int write_data(struct fill *f)
+{
+	const char *buf = f->buf;
+	size_t at = 0, n;
+	int r = 0;
+
+	while (at < f->length && !r) {
+		n = fill_zeros(buf + at, f->length - at);
+		r = make_hole(f->image, f->offset + at, n);
+		at += n;
+		n = fill_data(buf + at, f->length - at);
+		if (n && !r)
+			r = write_file(f->image, buf + at, n, f->offset + at, f->direct);
+		at += n;
+	}
+	return r;
+}
+
+static void report_write(struct image *img, int error)
+{
+	if (image_is_full(error))
+		image_report_broken(img, -ENOSPC,
+				    "pool %s is full: no space for the image of %s; "
+				    "free some and copy again",
+				    pool_name(img->pool), img->source_name);
+	else
+		image_report_broken(
+			img, error, "pool %s: cannot write the image of %s: %s",
+			pool_name(img->pool), img->source_name, strerror(-error));
+}
+
+static void fill_work(struct work *work)
+{
+	struct fill *f = (struct fill *)((char *)work - offsetof(struct fill, work));
+	struct image *img = f->image;
+	int r = f->zero ? make_hole(img, f->offset, f->length) : write_data(f);
+
+	if (!r)
+		r = image_set_bits(img, f->filler.chunk, f->filler.n);
+	image_leave_file(img);
+	/* A user's change that finds the pool full breaks nothing. */
+	if (r && !(image_is_full(r) && f->why == FILL_FOR_CHANGE))
+		report_write(img, r);
+	fill_end(f, r);
+}
+
+static void flush_work(struct work *work)
+{
+	struct image *img =
+		(struct image *)((char *)work - offsetof(struct image, flush_work));
+	struct dataop_list ops = TAILQ_HEAD_INITIALIZER(ops);
+	int r;
+
+	image_take_flushes(img, &ops);
+	r = image_flush(img);
+	if (r < 0)
+		image_report_checkpoint(img, r);
+	if (image_flushed(img, &ops, image_is_full(r) ? -ENOSPC : r < 0 ? -EIO : 0))
+		workers_submit(img->all->workers, work);
+	else
+		image_unref(img);
+}
+
+/* ---- the store --------------------------------------------------------------------- */
+
+static void op_by_worker(struct dataop *op, void (*fn)(struct work *work))
+{
+	op->work.fn = fn;
+	workers_submit(op->all->workers, &op->work);
+}
+
+static void file_read(struct dataop *op)
+{
+	op_by_worker(op, read_work);
+}
+
+static void file_change(struct change *c)
+{
+	op_by_worker(c->op, change_work);
+}
+
+static void file_seek(struct dataop *op)
+{
+	op_by_worker(op, seek_work);
+}
+
+static void file_fill(struct fill *f)
+{
+	f->work.fn = fill_work;
+	workers_submit(f->image->all->workers, &f->work);
+}
+
+static void file_flush(struct image *img)
+{
+	image_ref(img);
+	img->flush_work.fn = flush_work;
+	workers_submit(img->all->workers, &img->flush_work);
+}
+
+const struct image_store image_file_store = {
+	.name = "file",
+	.try_read = file_try_read,
+	.read = file_read,
+	.change = file_change,
+	.fill = file_fill,
+	.flush = file_flush,
+	.seek = file_seek,
+	.sync = sync_file,
+	.refresh_allocated = file_refresh_allocated,
+	.close = file_close,
+};

@@ -4,9 +4,9 @@
 
 /*
  * What the files of an image share: image.c (its life), image_io.c (requests, and
- * where they wait), image_read.c, image_write.c, image_file.c (calls of the
- * file), fill.c (the way of a run of chunks from the source into the file) and
- * copier.c (which run is next).
+ * where they wait), image_read.c, image_write.c, fill.c (the way of a run of chunks
+ * from the source into the store), copier.c (which run is next), and the stores:
+ * image_file.c, a file in a pool.
  */
 
 #include "engine/engine.h"
@@ -48,8 +48,65 @@ struct fill {
 	bool own_buf; /* buf is from malloc */
 	void *buf;
 	struct point_req req; /* its point with a reference, once it was started */
-	struct work work;
+	struct work work;     /* the store's, once it was read */
 };
+
+/* A change on its way: image_write.c. */
+struct change {
+	struct filler filler; /* n 0: of nothing */
+	struct range range;
+	struct dataop *op;
+	uint64_t at;	 /* bytes: what lies before is done */
+	uint64_t len;	 /* of the piece that is next, or under way */
+	bool needs_fill; /* what it waits for, and fails with */
+	uint64_t restored; /* the sequence of the restore that has copied it back, or 0 */
+	struct chain_waiter copy_back;
+};
+
+/*
+ * Where the bytes of present chunks are: the contract of a store.  Its functions are
+ * called by any thread, any number at once, with no lock held but where that is said;
+ * those that do not say "blocks" return at once and end by calling what they name,
+ * once, by any thread, also from within.
+ */
+struct image_store {
+	const char *name; /* "file" */
+
+	/* What can be read at once and without waiting: the bytes read, all of them
+	 * within the image, or -EAGAIN.  The range is present. */
+	ssize_t (*try_read)(struct image *image, void *buf, size_t len, uint64_t offset);
+
+	/* Answers a READ whose chunks are all present, into op->buf, which it has; and
+	 * drops the op's reference. */
+	void (*read)(struct dataop *op);
+
+	/* Carries out a piece of a change, [at, at + len), and sets the bits of its
+	 * filler.  It may change the store (image_enter_file_locked()), and leaves it.
+	 * Ends by image_change_done(). */
+	void (*change)(struct change *change);
+
+	/* Brings the bytes of a fill into the store, or makes the range zero, and sets
+	 * the bits; as with change, it leaves the store.  Ends by fill_end(). */
+	void (*fill)(struct fill *fill);
+
+	/* Answers the ops of image->flushes (those that came meanwhile, too) when all
+	 * that was answered before is durable, bits included. */
+	void (*flush)(struct image *image);
+
+	/* Answers SEEK_DATA or SEEK_HOLE of an offset within the image, and drops the
+	 * op's reference. */
+	void (*seek)(struct dataop *op);
+
+	/* Blocks.  Makes the bytes durable that set bits speak of; -errno, which stays. */
+	int (*sync)(struct image *image);
+
+	/* Blocks, for a moment.  Looks at how much it occupies: image->allocated. */
+	void (*refresh_allocated)(struct image *image);
+
+	void (*close)(struct image *image); /* blocks */
+};
+
+extern const struct image_store image_file_store;
 
 /* The copier's part of the image; under image->lock. */
 struct copier {
@@ -77,6 +134,7 @@ struct copier {
 
 struct image {
 	struct dataops *all;
+	const struct image_store *store;
 	int refs; /* atomic */
 	uint64_t id, size;
 	uint32_t chunk_size;
@@ -163,16 +221,13 @@ bool image_enter_file_locked(struct image *image);
 void image_leave_file(struct image *image);
 uint64_t image_chunk_bytes(const struct image *image, uint64_t chunk, uint64_t n);
 
-/* image_file.c: blocking calls; -errno */
+/* image_file.c: blocking calls of the file and the map; -errno */
 
+int image_open_file(struct image *image, bool complete);
 int image_read_file(struct image *image, void *buf, size_t len, uint64_t offset);
-int image_write_file(struct image *image, const void *buf, size_t len, uint64_t offset,
-		     bool direct);
 /* Makes a range zero that may hold anything. */
 int image_zero_file(struct image *image, uint64_t offset, uint64_t len);
 int image_set_bits(struct image *image, uint64_t chunk, uint64_t n);
-/* Where data, or a hole, begins: as lseek(2). */
-int image_seek(struct image *image, uint64_t offset, bool hole, uint64_t *ret_at);
 
 /* image_io.c */
 
@@ -192,6 +247,10 @@ void image_run_parked(struct image *image);
 void image_serve(struct image *image);
 void image_run_unwritten(struct image *image);
 void image_want_buffer(struct image *image);
+/* Those that wait for a sync, into ret_ops. */
+void image_take_flushes(struct image *image, struct dataop_list *ret_ops);
+/* They are answered; true if others came meanwhile, which are to be flushed too. */
+bool image_flushed(struct image *image, struct dataop_list *ops, int error);
 /*
  * Whether the source can give chunks from chunk on now, at most *n, which is made
  * smaller.  image->lock is held; the source is there.
@@ -210,6 +269,8 @@ void image_drop_change(struct dataop *op);
 void image_change_piece(struct dataop *op, uint64_t *ret_offset, uint64_t *ret_len);
 /* Whether a change that a fill was made for ends with its error. */
 bool image_change_needs_fill(struct dataop *op);
+/* The store has carried out a piece: 0, or the -errno of its medium. */
+void image_change_done(struct change *change, int error);
 
 /* fill.c */
 
@@ -231,6 +292,12 @@ struct fill *fill_new_locked(struct image *image, uint64_t chunk, uint64_t n,
 void fill_start(struct fill *fill);
 /* Gives it up before it was started; no lock held. */
 void fill_abandon(struct fill *fill);
+/* The store has it, bits included, or failed (-errno).  The fill is freed. */
+void fill_end(struct fill *fill, int error);
+/* The bytes of zeros that a run begins with, and of data, which goes on over short
+ * runs of zeros. */
+size_t fill_zeros(const char *buf, size_t len);
+size_t fill_data(const char *buf, size_t len);
 /* Those who waited for a filler look again. */
 void filler_wake(struct dataop_list *waiters);
 

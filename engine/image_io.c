@@ -23,7 +23,6 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/uio.h>
 
 #include "conf/cleanup.h"
 #include "engine/image_int.h"
@@ -250,34 +249,25 @@ const struct dataop_container image_ops = {
 
 /* ---- flushes and seeks ------------------------------------------------------- */
 
-static void flush_work(struct work *work)
+void image_take_flushes(struct image *img, struct dataop_list *ret_ops)
 {
-	struct image *img =
-		(struct image *)((char *)work - offsetof(struct image, flush_work));
-	struct dataop_list ops = TAILQ_HEAD_INITIALIZER(ops);
-	struct dataop *op;
-	bool again;
-	int r, error;
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&img->lock);
 
-	pthread_mutex_lock(&img->lock);
-	take_all_locked(&img->flushes, &ops);
-	pthread_mutex_unlock(&img->lock);
-	r = image_flush(img);
-	if (r < 0)
-		image_report_checkpoint(img, r);
-	error = image_is_full(r) ? -ENOSPC : r < 0 ? -EIO : 0;
-	while ((op = TAILQ_FIRST(&ops))) {
-		TAILQ_REMOVE(&ops, op, link);
+	take_all_locked(&img->flushes, ret_ops);
+}
+
+bool image_flushed(struct image *img, struct dataop_list *ops, int error)
+{
+	struct dataop *op;
+
+	while ((op = TAILQ_FIRST(ops))) {
+		TAILQ_REMOVE(ops, op, link);
 		dataop_answer(op, error);
 		dataop_unref(op);
 	}
-	pthread_mutex_lock(&img->lock);
-	again = img->flushing = !TAILQ_EMPTY(&img->flushes);
-	pthread_mutex_unlock(&img->lock);
-	if (again)
-		workers_submit(img->all->workers, work);
-	else
-		image_unref(img);
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&img->lock);
+	img->flushing = !TAILQ_EMPTY(&img->flushes);
+	return img->flushing;
 }
 
 static void flush(struct image *img, struct dataop *op)
@@ -290,23 +280,9 @@ static void flush(struct image *img, struct dataop *op)
 	img->flushing = true;
 	dataop_queue(op, &img->flushes);
 	pthread_mutex_unlock(&img->lock);
-	if (start) {
-		image_ref(img);
-		img->flush_work.fn = flush_work;
-		workers_submit(img->all->workers, &img->flush_work);
-	}
+	if (start)
+		img->store->flush(img);
 	image_check_queued(op);
-	dataop_unref(op);
-}
-
-static void seek_work(struct work *work)
-{
-	struct dataop *op =
-		(struct dataop *)((char *)work - offsetof(struct dataop, work));
-	int r = image_seek(op->container, op->offset, op->op == ENGINE_IO_SEEK_HOLE,
-			   &op->result);
-
-	dataop_answer(op, r < 0 && r != -ENXIO ? -EIO : r);
 	dataop_unref(op);
 }
 
@@ -317,8 +293,7 @@ static void seek(struct image *img, struct dataop *op)
 		dataop_unref(op);
 		return;
 	}
-	op->work.fn = seek_work;
-	workers_submit(img->all->workers, &op->work);
+	img->store->seek(op);
 }
 
 /* ---- the entries ----------------------------------------------------------- */
@@ -336,8 +311,6 @@ static bool range_is_present(struct image *img, uint64_t offset, size_t len)
 ssize_t image_try_read(struct image *img, void *buf, size_t len, uint64_t offset)
 {
 	struct volume *redirect = __atomic_load_n(&img->redirect, __ATOMIC_ACQUIRE);
-	struct iovec iov = { .iov_base = buf };
-	ssize_t n;
 
 	/* The file does not have yet what the volume reads as. */
 	if (redirect && volume_is_restoring(redirect))
@@ -348,9 +321,7 @@ ssize_t image_try_read(struct image *img, void *buf, size_t len, uint64_t offset
 		len = img->size - offset;
 	if (!range_is_present(img, offset, len))
 		return -EAGAIN;
-	iov.iov_len = len;
-	n = preadv2(img->fd, &iov, 1, (off_t)offset, RWF_NOWAIT);
-	return n == (ssize_t)len ? n : -EAGAIN;
+	return img->store->try_read(img, buf, len, offset);
 }
 
 void image_io(struct image *img, struct engine_io *io, unsigned timeout_ms)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 
 /*
- * Reads.  When all chunks are present a worker reads the file.  Else, if what is
+ * Reads.  When all chunks are present the store reads them.  Else, if what is
  * read is kept, the absent ones are filled first, as many at once as there are
  * places; if it is not kept, the read goes through (struct through): run by run,
  * of present chunks from the file by a worker, of absent ones from the point, into
@@ -28,16 +28,6 @@ struct through {
 	uint64_t len;	      /* of the run under way */
 	struct point_req req; /* its point with a reference */
 };
-
-static void read_file(struct work *work)
-{
-	struct dataop *op =
-		(struct dataop *)((char *)work - offsetof(struct dataop, work));
-	int r = image_read_file(op->container, op->buf, op->len, op->offset);
-
-	dataop_answer(op, r < 0 ? -EIO : 0);
-	dataop_unref(op);
-}
 
 /* ---- kept ------------------------------------------------------------------ */
 
@@ -357,7 +347,7 @@ static void take_step(struct image *img, struct dataop *op, enum step step,
 	switch (step) {
 	case STEP_GO:
 		if (op->buf)
-			to_worker(op, read_file);
+			img->store->read(op);
 		else
 			answer(op, -EIO);
 		break;

@@ -10,12 +10,12 @@
  *              a chunk is absent, and changed in part -> a fill brings it first
  *              chunks are absent, and changed whole -> the change is their filler,
  *                                                  all of them at once
- *   work       a worker writes, or makes a hole; then sets the bits
+ *   store      writes, or makes a hole; then sets the bits
  *   end        lets go those behind it, answers
  *
- * A change that has registered its filler waits for nothing but the file, so that
+ * A change that has registered its filler waits for nothing but the store, so that
  * changes and fills never wait for each other in a circle.  One that was answered
- * by the reaper stays in its place until what it has at a worker or a fill ends.
+ * by the reaper stays in its place until what it has at the store or a fill ends.
  */
 
 #include <errno.h>
@@ -29,17 +29,6 @@
 
 /* The most that is zeroed by one call: a multiple of the chunk size. */
 #define ZERO_PIECE (UINT64_C(256) << 20)
-
-struct change {
-	struct filler filler; /* n 0: of nothing */
-	struct range range;
-	struct dataop *op;
-	uint64_t at;	 /* bytes: what lies before is done */
-	uint64_t len;	 /* of the piece that is next, or under way */
-	bool needs_fill; /* what it waits for, and fails with */
-	uint64_t restored; /* the sequence of the restore that has copied it back, or 0 */
-	struct chain_waiter copy_back;
-};
 
 /* ---- coming and going ------------------------------------------------------------ */
 
@@ -144,7 +133,7 @@ void image_change_piece(struct dataop *op, uint64_t *ret_offset, uint64_t *ret_l
 	*ret_len = c->len;
 }
 
-/* ---- at a worker ------------------------------------------------------------------ */
+/* ---- at the store ------------------------------------------------------------------ */
 
 static int error_of(int r)
 {
@@ -159,37 +148,19 @@ static int error_of(int r)
 	return -EIO;
 }
 
-static int carry_out(struct change *c)
+void image_change_done(struct change *c, int error)
 {
 	struct dataop *op = c->op;
 	struct image *img = op->container;
-	int r;
 
-	if (op->op == ENGINE_IO_ZERO)
-		r = image_zero_file(img, c->at, c->len);
-	else
-		r = image_write_file(img, op->buf, c->len, c->at, false);
-	if (!r && c->filler.n)
-		r = image_set_bits(img, c->filler.chunk, c->filler.n);
 	/* Part of it may be under a clear bit. */
-	if (r && c->filler.n)
+	if (error && c->filler.n)
 		__atomic_store_n(&img->clean, false, __ATOMIC_RELAXED);
 	__atomic_store_n(&img->changed_ms, (uint64_t)timefmt_now_ms(), __ATOMIC_RELAXED);
-	return error_of(r);
-}
-
-static void work(struct work *work)
-{
-	struct dataop *op =
-		(struct dataop *)((char *)work - offsetof(struct dataop, work));
-	struct change *c = op->holder;
-	int r = carry_out(c);
-
-	image_leave_file(op->container);
 	end_filler(c);
 	c->at += c->len;
-	if (r || c->at >= op->offset + op->len)
-		end(c, r);
+	if (error || c->at >= op->offset + op->len)
+		end(c, error_of(error));
 	else
 		image_step_change(op);
 }
@@ -370,8 +341,7 @@ static void look(struct change *c)
 	pthread_mutex_unlock(&img->lock);
 	switch (step) {
 	case STEP_GO:
-		op->work.fn = work;
-		workers_submit(img->all->workers, &op->work);
+		img->store->change(c);
 		break;
 	case STEP_LOAD:
 		image_load_for(op);
