@@ -53,6 +53,7 @@ enum next {
 	NEXT_LOAD_POINT,
 	NEXT_ASK,
 	NEXT_BUFFER,
+	NEXT_DRAIN, /* fills that are written only */
 	NEXT_FINISH,
 };
 
@@ -108,7 +109,7 @@ static uint64_t unmapped_run(struct image *img, uint64_t max)
 	if (!e || e->mapped)
 		return 0;
 	end = e->offset + e->length;
-	n = end >= img->size ? max : (end - offset) / img->chunk_size;
+	n = end >= img->copy_size ? max : (end - offset) / img->chunk_size;
 	/* Within one page of the map, which load_work() can bring. */
 	if (max > MAP_PAGE_CHUNKS - c->cursor % MAP_PAGE_CHUNKS)
 		max = MAP_PAGE_CHUNKS - c->cursor % MAP_PAGE_CHUNKS;
@@ -159,7 +160,7 @@ static void ask(struct image *img, struct volume *volume)
 {
 	struct copier *c = &img->copier;
 	uint64_t offset = c->cursor * img->chunk_size;
-	uint64_t len = img->size - offset;
+	uint64_t len = img->copy_size - offset;
 
 	image_ref(img);
 	c->ask = (struct bd_req){
@@ -276,7 +277,7 @@ static enum next at_the_end(struct image *img)
 	struct copier *c = &img->copier;
 
 	if (!TAILQ_EMPTY(&img->fillers))
-		return NEXT_NOTHING;
+		return NEXT_DRAIN;
 	if (!image_is_complete(img)) {
 		c->cursor = 0;
 		return NEXT_ON;
@@ -328,7 +329,7 @@ static enum next look_locked(struct image *img, struct fill **ret_fill)
 	if (c->cursor >= n_chunks)
 		return at_the_end(img);
 	if (c->n_fills >= COPIER_WINDOW || c->n_reading >= COPIER_READS ||
-	    !volume_is_ready(point_volume(img->source)))
+	    !volume_is_ready(point_volume(img->source)) || !img->store->is_ready(img))
 		return NEXT_NOTHING;
 	run = chunkmap_run(img->map, c->cursor, n_chunks - c->cursor, &set);
 	if (run < 0)
@@ -468,6 +469,9 @@ static bool step_once(struct image *img)
 	case NEXT_BUFFER:
 		fill_abandon(f);
 		bufpool_wait(img->all->bufs, &c->bufs);
+		break;
+	case NEXT_DRAIN:
+		img->store->drain(img);
 		break;
 	case NEXT_FINISH:
 		to_worker(img, &c->finish, finish_work);

@@ -36,6 +36,7 @@ void filler_enter_locked(struct image *img, struct filler *filler, uint64_t chun
 {
 	filler->chunk = chunk;
 	filler->n = n;
+	filler->written = false;
 	TAILQ_INIT(&filler->waiters);
 	TAILQ_INSERT_TAIL(&img->fillers, filler, link);
 }
@@ -142,21 +143,30 @@ static void wake(struct dataop_list *waiters, const struct fill *f, int error)
 }
 
 /* The places that a fill has had; true if it was the last direct write. */
-static bool give_back_locked(struct image *img, struct fill *f, int error)
+static bool give_back_locked(struct image *img, struct fill *f)
 {
-	bool last_direct = f->direct && !--img->n_direct && img->changed;
+	bool last_direct;
 
+	if (f->released)
+		return false;
+	f->released = true;
+	last_direct = f->direct && !--img->n_direct && img->changed;
 	if (f->why != FILL_FOR_COPIER)
 		img->n_fetches--;
 	else
 		img->copier.n_fills--;
 	if (f->reading)
 		img->copier.n_reading--;
+	return last_direct;
+}
+
+/* The copier comes back to what failed. */
+static void note_error_locked(struct image *img, const struct fill *f, int error)
+{
 	if (error && img->copier.cursor > f->filler.chunk)
 		img->copier.cursor = f->filler.chunk;
 	if (error == -ENOTCONN && f->why == FILL_FOR_COPIER)
 		img->copier.lost = true;
-	return last_direct;
 }
 
 static void put_buffer(struct fill *f)
@@ -182,7 +192,8 @@ void fill_end(struct fill *f, int error)
 		__atomic_add_fetch(&img->bytes_skipped, f->length, __ATOMIC_RELAXED);
 	pthread_mutex_lock(&img->lock);
 	filler_leave_locked(img, &f->filler, &waiters);
-	last_direct = give_back_locked(img, f, error);
+	last_direct = give_back_locked(img, f);
+	note_error_locked(img, f, error);
 	pthread_mutex_unlock(&img->lock);
 
 	put_buffer(f);
@@ -196,6 +207,23 @@ void fill_end(struct fill *f, int error)
 		copier_step(img);
 	free(f);
 	image_unref(img);
+}
+
+void fill_give_back(struct fill *f)
+{
+	struct image *img = f->image;
+	bool last_direct;
+
+	put_buffer(f);
+	f->buf = NULL;
+	point_unref(move_ptr(f->req.point));
+	pthread_mutex_lock(&img->lock);
+	last_direct = give_back_locked(img, f);
+	pthread_mutex_unlock(&img->lock);
+	if (last_direct)
+		image_run_unwritten(img);
+	if (f->why != FILL_FOR_COPIER)
+		image_serve(img);
 }
 
 void fill_abandon(struct fill *f)

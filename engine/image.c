@@ -73,12 +73,16 @@ static int open_files(struct image *img, const struct image_params *params)
 	const struct chunkmap_params map = {
 		.id = params->id,
 		.generation = params->generation,
-		.size = params->size,
+		.size = img->copy_size,
 		.chunk_size = POOL_CHUNK_SIZE,
 	};
 	char file[64];
-	int r = image_open_file(img, params->complete);
+	int r = 0;
 
+	if (params->target)
+		image_open_lun(img, params->target);
+	else
+		r = image_open_file(img, params->complete);
 	if (r < 0)
 		return r;
 	if (params->complete)
@@ -107,11 +111,14 @@ int image_open(struct dataops *dataops, struct pool *pool,
 	img->refs = 1;
 	img->id = params->id;
 	img->size = params->size;
+	img->copy_size = params->target ? params->copy_size : params->size;
 	img->chunk_size = POOL_CHUNK_SIZE;
 	img->reserved = params->reserved;
 	img->written = params->written;
-	img->clean = params->clean && !params->written;
-	img->store = &image_file_store;
+	img->clean = params->clean && !params->written && !params->target;
+	img->store = params->target ? &image_lun_store : &image_file_store;
+	snprintf(img->target_name, sizeof(img->target_name), "%s",
+		 params->target_name ? params->target_name : "");
 	img->pool = pool;
 	img->fd = img->direct_fd = -1;
 	r = open_files(img, params);
@@ -133,6 +140,8 @@ int image_open(struct dataops *dataops, struct pool *pool,
 					     .size = FILL_BYTES };
 	img->listener.fn = source_ready;
 	copier_init(img);
+	if (img->target)
+		image_listen_lun(img);
 	image_refresh_allocated(img);
 	*ret_image = img;
 	return 0;
@@ -246,6 +255,7 @@ void image_cut_off(struct image *img)
 	let_go(img, source);
 	image_run_unwritten(img);
 	image_run_parked(img);
+	img->store->drain(img);
 }
 
 void image_redirect(struct image *img, struct volume *volume)
@@ -390,7 +400,7 @@ uint64_t image_chunk_bytes(const struct image *img, uint64_t chunk, uint64_t n)
 {
 	uint64_t from = chunk * img->chunk_size, to = (chunk + n) * img->chunk_size;
 
-	return (to < img->size ? to : img->size) - from;
+	return (to < img->copy_size ? to : img->copy_size) - from;
 }
 
 static void checkpoint_work(struct work *work)
@@ -412,6 +422,7 @@ void image_checkpoint_soon(struct image *img)
 {
 	bool start;
 
+	img->store->drain(img);
 	pthread_mutex_lock(&img->lock);
 	start = !img->checkpointing;
 	img->checkpointing = true;
@@ -428,8 +439,8 @@ void image_progress(struct image *img, struct image_progress *ret_progress)
 	uint64_t present = chunkmap_n_set(img->map) * img->chunk_size;
 
 	*ret_progress = (struct image_progress){
-		.bytes_total = img->size,
-		.bytes_present = present < img->size ? present : img->size,
+		.bytes_total = img->copy_size,
+		.bytes_present = present < img->copy_size ? present : img->copy_size,
 		.bytes_copied = __atomic_load_n(&img->bytes_copied, __ATOMIC_RELAXED),
 		.bytes_skipped = __atomic_load_n(&img->bytes_skipped, __ATOMIC_RELAXED),
 		.last_progress_ms =

@@ -3,9 +3,9 @@
 #define LUNFS_IMAGE_H
 
 /*
- * An image: a target element in a pool.  Its file and map are the private store:
+ * An image: a target element.  Its file in a pool and map are the private store:
  * what its users wrote and what was copied from its source, a point in time of
- * another element (chain.h).
+ * another element (chain.h).  A LUN can be in the file's place.
  *
  * It can be read and written at any time.  What is not in the private store comes
  * from the point: an image that is being copied (a Clone, or a Snapshot that
@@ -56,9 +56,15 @@ struct image_params {
 			      * it, unless its users have written since: the file
 			      * was made for this generation */
 	bool reserved;	     /* its space stays allocated, also where it is zero */
+
+	/* Of one that is a LUN, whose map is in the pool: the rest of the target, behind
+	 * copy_size, is its users' alone.  copy_size is a multiple of its blocks. */
+	struct volume *target;	 /* NULL: a file in the pool */
+	const char *target_name; /* of the element */
+	uint64_t copy_size;	 /* bytes: of the source */
 };
 
-/* Opens files that pool_create_image() has made.  Blocks.  -ESTALE or -EUCLEAN:
+/* Opens files that pool_create_image() has made (of a LUN: pool_create_map()).  Blocks.  -ESTALE or -EUCLEAN:
  * the map cannot be used. */
 int image_open(struct dataops *dataops, struct pool *pool,
 	       const struct image_params *params, struct image **ret_image);

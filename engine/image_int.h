@@ -6,7 +6,7 @@
  * What the files of an image share: image.c (its life), image_io.c (requests, and
  * where they wait), image_read.c, image_write.c, fill.c (the way of a run of chunks
  * from the source into the store), copier.c (which run is next), and the stores:
- * image_file.c, a file in a pool.
+ * image_file.c, a file in a pool, and image_lun.c, the device of an element.
  */
 
 #include "engine/engine.h"
@@ -23,6 +23,8 @@ enum {
  * the only filler of those that are absent (invariant I7). */
 struct filler {
 	uint64_t chunk, n; /* chunks */
+	bool written;	   /* they can be read from the store, but are not durable */
+	unsigned logins;   /* of the store when they were */
 	TAILQ_ENTRY(filler) link;
 	struct dataop_list waiters; /* requests that wait for its end */
 };
@@ -48,8 +50,16 @@ struct fill {
 	bool own_buf; /* buf is from malloc */
 	void *buf;
 	struct point_req req; /* its point with a reference, once it was started */
-	struct work work;     /* the store's, once it was read */
+	bool released;	      /* all it had but its place in image->fillers */
+
+	/* The store's, once it was read. */
+	struct work work;
+	struct volume_put put;
+	uint64_t put_at; /* bytes: what lies before is there */
+	TAILQ_ENTRY(fill) store_link;
 };
+
+TAILQ_HEAD(fill_list, fill);
 
 /* A change on its way: image_write.c. */
 struct change {
@@ -59,6 +69,8 @@ struct change {
 	uint64_t at;	 /* bytes: what lies before is done */
 	uint64_t len;	 /* of the piece that is next, or under way */
 	bool needs_fill; /* what it waits for, and fails with */
+	bool needs_sync; /* for one that is written */
+	struct volume_put put; /* the store's */
 	uint64_t restored; /* the sequence of the restore that has copied it back, or 0 */
 	struct chain_waiter copy_back;
 };
@@ -72,22 +84,33 @@ struct change {
 struct image_store {
 	const char *name; /* "file" */
 
+	/* Takes a request that concerns nothing but the store; false: it does not. */
+	bool (*pass)(struct image *image, struct engine_io *io, unsigned timeout_ms);
+
+	/* Whether it can take fills and changes now; image->lock is held. */
+	bool (*is_ready)(struct image *image);
+
 	/* What can be read at once and without waiting: the bytes read, all of them
 	 * within the image, or -EAGAIN.  The range is present. */
 	ssize_t (*try_read)(struct image *image, void *buf, size_t len, uint64_t offset);
 
-	/* Answers a READ whose chunks are all present, into op->buf, which it has; and
-	 * drops the op's reference. */
+	/* Answers a READ whose chunks are all present, or written, and drops the op's
+	 * reference. */
 	void (*read)(struct dataop *op);
+	bool reads_into_buffer; /* op->buf, which the op has then */
 
 	/* Carries out a piece of a change, [at, at + len), and sets the bits of its
 	 * filler.  It may change the store (image_enter_file_locked()), and leaves it.
-	 * Ends by image_change_done(). */
+	 * Ends by image_change_done(), or image_change_lost(). */
 	void (*change)(struct change *change);
 
 	/* Brings the bytes of a fill into the store, or makes the range zero, and sets
-	 * the bits; as with change, it leaves the store.  Ends by fill_end(). */
+	 * the bits; as with change, it leaves the store.  Ends by fill_end(), before
+	 * which it may be filler.written for a time. */
 	void (*fill)(struct fill *fill);
+
+	/* Sees that all that are written end soon. */
+	void (*drain)(struct image *image);
 
 	/* Answers the ops of image->flushes (those that came meanwhile, too) when all
 	 * that was answered before is durable, bits included. */
@@ -106,7 +129,21 @@ struct image_store {
 	void (*close)(struct image *image); /* blocks */
 };
 
-extern const struct image_store image_file_store;
+extern const struct image_store image_file_store, image_lun_store;
+
+/* image_lun.c; under image->lock. */
+struct lun_store {
+	struct fill_list written; /* not at a sync yet */
+	struct fill_list synced;  /* at the one that is under way */
+	uint64_t bytes;		  /* of written */
+	bool syncing;
+	bool again; /* then another */
+	struct bd_req sync;
+	struct work sync_work;
+	int sync_error;
+	unsigned sync_logins;
+	struct volume_listener listener; /* of the target */
+};
 
 /* The copier's part of the image; under image->lock. */
 struct copier {
@@ -137,9 +174,13 @@ struct image {
 	const struct image_store *store;
 	int refs; /* atomic */
 	uint64_t id, size;
+	uint64_t copy_size; /* bytes: what the map speaks of, and the source has */
 	uint32_t chunk_size;
 	bool reserved;
 	struct pool *pool;
+	struct volume *target; /* with a reference; NULL: a file */
+	char target_name[NAME_ELEMENT_MAX_LEN + 1];
+	struct lun_store lun;
 	int fd;	       /* through the page cache */
 	int direct_fd; /* O_DIRECT, or -1 */
 	struct chunkmap *map;
@@ -221,6 +262,11 @@ bool image_enter_file_locked(struct image *image);
 void image_leave_file(struct image *image);
 uint64_t image_chunk_bytes(const struct image *image, uint64_t chunk, uint64_t n);
 
+/* image_lun.c */
+
+void image_open_lun(struct image *image, struct volume *target);
+void image_listen_lun(struct image *image); /* the last of the opening */
+
 /* image_file.c: blocking calls of the file and the map; -errno */
 
 int image_open_file(struct image *image, bool complete);
@@ -239,6 +285,10 @@ void image_step(struct dataop *op);
 void image_check_queued(struct dataop *op);
 /* Parks a request whose connection was lost; the reaper lets it look again. */
 void image_park_lost(struct dataop *op);
+/* As chunkmap_run(), also of chunks behind those of the map, which are set. */
+int64_t image_run(struct image *image, uint64_t chunk, uint64_t max, bool *ret_set);
+/* Whether all chunks of a range are set, as far as memory knows. */
+bool image_range_is_set(struct image *image, uint64_t offset, size_t len);
 /* A page of the map is read by a worker, then the op steps. */
 void image_load_for(struct dataop *op);
 /* All that waits for the source or a buffer, or for a place, looks again. */
@@ -271,6 +321,8 @@ void image_change_piece(struct dataop *op, uint64_t *ret_offset, uint64_t *ret_l
 bool image_change_needs_fill(struct dataop *op);
 /* The store has carried out a piece: 0, or the -errno of its medium. */
 void image_change_done(struct change *change, int error);
+/* The store has lost its connection: it is tried again. */
+void image_change_lost(struct change *change);
 
 /* fill.c */
 
@@ -292,6 +344,8 @@ struct fill *fill_new_locked(struct image *image, uint64_t chunk, uint64_t n,
 void fill_start(struct fill *fill);
 /* Gives it up before it was started; no lock held. */
 void fill_abandon(struct fill *fill);
+/* It is written: it keeps nothing but its place in image->fillers. */
+void fill_give_back(struct fill *fill);
 /* The store has it, bits included, or failed (-errno).  The fill is freed. */
 void fill_end(struct fill *fill, int error);
 /* The bytes of zeros that a run begins with, and of data, which goes on over short

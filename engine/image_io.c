@@ -81,13 +81,15 @@ static void load_page(struct work *work)
 	struct dataop *op =
 		(struct dataop *)((char *)work - offsetof(struct dataop, work));
 	struct image *img = op->container;
-	uint64_t offset = op->offset, len = op->len, chunk;
+	uint64_t offset = op->offset, len = op->len, chunk, end;
 
 	if (is_change(op->op))
 		image_change_piece(op, &offset, &len);
 	chunk = offset / img->chunk_size;
-	if (chunkmap_load(img->map, chunk,
-			  (offset + len - 1) / img->chunk_size - chunk + 1) >= 0) {
+	end = (offset + len - 1) / img->chunk_size + 1;
+	if (end > chunkmap_n_chunks(img->map))
+		end = chunkmap_n_chunks(img->map);
+	if (chunk >= end || chunkmap_load(img->map, chunk, end - chunk) >= 0) {
 		image_step(op);
 		return;
 	}
@@ -204,6 +206,8 @@ bool image_source_gives_locked(struct image *img, uint64_t chunk, uint64_t *n)
 	bool preserved;
 	int64_t run;
 
+	if (!img->store->is_ready(img))
+		return false;
 	if (volume_is_ready(point_volume(img->source)))
 		return true;
 	run = point_run(img->source, chunk, *n, &preserved);
@@ -298,14 +302,28 @@ static void seek(struct image *img, struct dataop *op)
 
 /* ---- the entries ----------------------------------------------------------- */
 
-/* Whether all chunks of a range are there, as far as memory knows. */
-static bool range_is_present(struct image *img, uint64_t offset, size_t len)
+int64_t image_run(struct image *img, uint64_t chunk, uint64_t max, bool *ret_set)
+{
+	if (chunk < chunkmap_n_chunks(img->map))
+		return chunkmap_run(img->map, chunk, max, ret_set);
+	*ret_set = true;
+	return (int64_t)max;
+}
+
+bool image_range_is_set(struct image *img, uint64_t offset, size_t len)
 {
 	uint64_t chunk = offset / img->chunk_size;
-	uint64_t n = (offset + len - 1) / img->chunk_size - chunk + 1;
-	bool set;
+	uint64_t end = (offset + len - 1) / img->chunk_size + 1;
+	bool set = true;
 
-	return chunkmap_run(img->map, chunk, n, &set) == (int64_t)n && set;
+	while (chunk < end && set) {
+		int64_t run = image_run(img, chunk, end - chunk, &set);
+
+		if (run < 0)
+			return false;
+		chunk += (uint64_t)run;
+	}
+	return set;
 }
 
 ssize_t image_try_read(struct image *img, void *buf, size_t len, uint64_t offset)
@@ -319,7 +337,7 @@ ssize_t image_try_read(struct image *img, void *buf, size_t len, uint64_t offset
 		return 0;
 	if (len > img->size - offset)
 		len = img->size - offset;
-	if (!range_is_present(img, offset, len))
+	if (!image_range_is_set(img, offset, len))
 		return -EAGAIN;
 	return img->store->try_read(img, buf, len, offset);
 }
@@ -337,6 +355,8 @@ void image_io(struct image *img, struct engine_io *io, unsigned timeout_ms)
 		image_submit_change(img, io, timeout_ms);
 		return;
 	}
+	if (img->store->pass(img, io, timeout_ms))
+		return;
 	op = dataop_new(img->all, io, timeout_ms, img, &image_ops);
 	if (!op)
 		return;

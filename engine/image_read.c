@@ -67,7 +67,7 @@ static enum step fetch_locked(struct image *img, struct dataop *op, uint64_t chu
 	while (chunk < end && img->n_fetches < IMAGE_MAX_FETCHES) {
 		struct fill *f;
 		bool set;
-		int64_t r = chunkmap_run(img->map, chunk, end - chunk, &set);
+		int64_t r = image_run(img, chunk, end - chunk, &set);
 		uint64_t run = r < 0 ? 0 : (uint64_t)r;
 
 		if (r < 0)
@@ -280,25 +280,32 @@ static void through_start(struct dataop *op, struct point *point)
 
 /* ---- both ------------------------------------------------------------------- */
 
-/* The first chunk of [chunk, end) that is absent, or end; -EAGAIN. */
+/* The first chunk of [chunk, end) that cannot be read from the store, or end;
+ * -EAGAIN. */
 static int64_t first_absent(struct image *img, uint64_t chunk, uint64_t end)
 {
 	while (chunk < end) {
+		const struct filler *filler;
 		bool set;
-		int64_t run = chunkmap_run(img->map, chunk, end - chunk, &set);
+		int64_t run = image_run(img, chunk, end - chunk, &set);
 
 		if (run < 0)
 			return run;
-		if (!set)
+		filler = set ? NULL : filler_of_run_locked(img, chunk, 1);
+		if (!set && (!filler || !filler->written))
 			break;
-		chunk += (uint64_t)run;
+		chunk = set ? chunk + (uint64_t)run : filler->chunk + filler->n;
 	}
 	return (int64_t)chunk;
 }
 
 static enum step go_locked(struct dataop *op)
 {
+	struct image *img = op->container;
+
 	op->skip = 0;
+	if (!img->store->reads_into_buffer)
+		return STEP_GO;
 	return dataop_get_buffer(op, op->len) == -EAGAIN ? STEP_WANTS_BUFFER : STEP_GO;
 }
 
@@ -346,7 +353,7 @@ static void take_step(struct image *img, struct dataop *op, enum step step,
 {
 	switch (step) {
 	case STEP_GO:
-		if (op->buf)
+		if (op->buf || !img->store->reads_into_buffer)
 			img->store->read(op);
 		else
 			answer(op, -EIO);

@@ -165,6 +165,12 @@ void image_change_done(struct change *c, int error)
 		image_step_change(op);
 }
 
+void image_change_lost(struct change *c)
+{
+	end_filler(c);
+	image_park_lost(c->op);
+}
+
 /* ---- looking --------------------------------------------------------------------- */
 
 /* Of a ZERO: what lies before the first whole chunk, or whole chunks, or the rest. */
@@ -181,7 +187,7 @@ static uint64_t piece(const struct change *c)
 		return len < cs - skip ? len : cs - skip;
 	if (len > ZERO_PIECE)
 		return ZERO_PIECE;
-	return len > cs && end < img->size ? len - len % cs : len;
+	return len > cs && end < img->copy_size ? len - len % cs : len;
 }
 
 /* The first chunk of a run that the piece covers in part only; UINT64_MAX: none. */
@@ -193,7 +199,7 @@ static uint64_t covered_in_part(const struct change *c, uint64_t chunk, uint64_t
 
 	if (c->at % cs && chunk == first)
 		return first;
-	if (end % cs && end < img->size && chunk <= last && last < chunk + n)
+	if (end % cs && end < img->copy_size && chunk <= last && last < chunk + n)
 		return last;
 	return UINT64_MAX;
 }
@@ -255,6 +261,7 @@ static enum step absent_locked(struct image *img, struct change *c, uint64_t chu
 	filler = filler_of_run_locked(img, chunk, n);
 	if (filler) {
 		dataop_queue(c->op, &filler->waiters);
+		c->needs_sync = filler->written;
 		return STEP_WAITS;
 	}
 	part = covered_in_part(c, chunk, n);
@@ -270,12 +277,12 @@ static enum step look_locked(struct image *img, struct change *c, struct fill **
 	uint64_t first = end, last = 0;
 	enum step step = STEP_GO;
 
-	c->needs_fill = false;
+	c->needs_fill = c->needs_sync = false;
 	if (must_wait_locked(img, c))
 		return STEP_WAITS;
 	while (chunk < end && step == STEP_GO) {
 		bool set;
-		int64_t run = chunkmap_run(img->map, chunk, end - chunk, &set);
+		int64_t run = image_run(img, chunk, end - chunk, &set);
 
 		if (run < 0)
 			return STEP_LOAD;
@@ -289,6 +296,10 @@ static enum step look_locked(struct image *img, struct change *c, struct fill **
 	if (step == STEP_GO &&
 	    (img->restore ? restore_sequence(img->restore) : 0) != c->restored)
 		return STEP_LOAD; /* one has begun meanwhile: look again, from a worker */
+	if (step == STEP_GO && !img->store->is_ready(img)) {
+		dataop_queue(c->op, &img->parked);
+		return STEP_WAITS;
+	}
 	if (step == STEP_GO && !image_enter_file_locked(img))
 		step = STEP_ABSENT;
 	/* Present ones between them do no harm. */
@@ -329,7 +340,7 @@ static void look(struct change *c)
 	struct image *img = op->container;
 	struct fill *fill = NULL;
 	enum step step;
-	bool first;
+	bool first, drain;
 
 	c->len = piece(c);
 	if (!is_copied_back(c))
@@ -338,6 +349,7 @@ static void look(struct change *c)
 	pthread_mutex_lock(&img->lock);
 	step = look_locked(img, c, &fill);
 	first = !img->written;
+	drain = c->needs_sync;
 	pthread_mutex_unlock(&img->lock);
 	switch (step) {
 	case STEP_GO:
@@ -354,6 +366,8 @@ static void look(struct change *c)
 			image_report_written(img);
 		image_check_queued(op);
 	}
+	if (drain)
+		img->store->drain(img);
 	if (fill)
 		fill_start(fill);
 	dataop_unref(op);

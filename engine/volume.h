@@ -58,6 +58,25 @@ struct dataops *volume_dataops(struct volume *volume);
  * io->done. */
 void volume_io(struct volume *volume, struct engine_io *io, unsigned timeout_ms);
 
+/*
+ * A change of an image whose store the volume is: any range, in order with all other
+ * changes that it overlaps.  It waits for no connection, has no deadline, and ends when
+ * nothing of it is at the device any more.  Not counted in volume_changed_ms().
+ */
+struct volume_put {
+	/* Set by the caller. */
+	bool zero;		 /* the range reads as zeros afterwards; no buf */
+	bool durable;		 /* when it is answered (FUA) */
+	uint64_t offset, length; /* bytes; of a write at most 1 MiB */
+	void *buf;		 /* left alone until done */
+	/* Called once, by any thread, no lock held, also from within volume_put(): 0;
+	 * -ENOTCONN: no connection, or it was lost, and it may have been carried out or
+	 * not, in part too; or as bd_req.done. */
+	void (*done)(struct volume_put *put, int error);
+	void *opaque;
+};
+void volume_put(struct volume *volume, struct volume_put *put);
+
 /* The restore that is under way, with a reference; NULL: none. */
 struct restore *volume_get_restore(struct volume *volume);
 bool volume_is_restoring(const struct volume *volume);

@@ -30,6 +30,9 @@
  * the device: queued, stuck, parked, waiting for a restore or the chain, or else before its
  * next step.  What is at the device ends by itself, and holds its blocks until then.
  *
+ * A put (volume_put()) is a change that waits for no connection: it ends with -ENOTCONN
+ * instead, and is queued only while the device is ready.
+ *
  * A flush is a change without blocks: it is sent at once, through fences too, and
  * covers what was answered before it.
  *
@@ -62,7 +65,8 @@ enum step { STEP_SEGMENT, STEP_PREPARE, STEP_READ, STEP_EDGES, STEP_SEND, STEP_S
 
 struct change {
 	struct volume *volume;	  /* with a reference */
-	struct dataop *op;	  /* with a reference */
+	struct dataop *op;	  /* with a reference; NULL: put is what it is for */
+	struct volume_put *put;	  /* its owner's, until its done() is called */
 	TAILQ_ENTRY(change) link; /* queued or active */
 	TAILQ_ENTRY(change) stuck_link;
 	enum engine_io_op kind;
@@ -128,7 +132,8 @@ static void change_free(struct change *c)
 
 	free(c->own);
 	free(c->edges);
-	dataop_unref(c->op);
+	if (c->op)
+		dataop_unref(c->op);
 	free(c);
 	volume_unref(v);
 }
@@ -141,21 +146,26 @@ static int users_error(int error)
 /* Answers, and lets go what the change held. */
 static void change_end(struct change *c, int error)
 {
+	struct volume_put *put = c->put;
 	struct volume *v = c->volume;
 
-	if (c->kind != ENGINE_IO_FLUSH)
+	if (c->kind != ENGINE_IO_FLUSH && !put)
 		__atomic_store_n(&v->changed_ms, (uint64_t)timefmt_now_ms(),
 				 __ATOMIC_RELAXED);
 	volume_ref(v);
 	pthread_mutex_lock(&v->lock);
-	c->op->holder = NULL;
+	if (c->op)
+		c->op->holder = NULL;
 	if (c->kind != ENGINE_IO_FLUSH) {
 		TAILQ_REMOVE(&v->active, c, link);
 		v->n_active--;
 	}
 	pthread_mutex_unlock(&v->lock);
-	dataop_answer(c->op, users_error(error));
+	if (c->op)
+		dataop_answer(c->op, users_error(error));
 	change_free(c);
+	if (put)
+		put->done(put, error);
 	if (__atomic_load_n(&v->n_fences, __ATOMIC_ACQUIRE))
 		tell_drained(v);
 	begin_queued(v);
@@ -164,12 +174,15 @@ static void change_end(struct change *c, int error)
 
 /* ---- lost connections ------------------------------------------------------------- */
 
-/* False: it was given up, nobody would take it out again while the device is away. */
+/* False: it was given up, nobody would take it out again while the device is away; or
+ * it does not wait. */
 static bool become_stuck(struct change *c)
 {
 	struct volume *v = c->volume;
 	bool stuck;
 
+	if (c->put)
+		return false;
 	pthread_mutex_lock(&v->lock);
 	stuck = !c->given_up;
 	if (stuck) {
@@ -276,7 +289,7 @@ static bool next_part(struct change *c, struct bd_req *req)
 		return false;
 	*req = (struct bd_req){
 		.op = bd_op_of(c),
-		.flags = through ? BD_FUA : 0,
+		.flags = through || (c->put && c->put->durable) ? BD_FUA : 0,
 		.offset = at,
 		.length = c->seg_end - at < c->part ? c->seg_end - at : c->part,
 		.buf = c->zeroing ? NULL : c->buf + (at - c->at),
@@ -381,16 +394,16 @@ static void make_zero_segment(struct change *c)
 static void make_write_segment(struct change *c)
 {
 	size_t size = c->lock_end - c->lock_begin;
+	char *bytes = c->put ? c->put->buf : c->op->buf;
 
 	c->seg_end = c->lock_end;
 	if (c->lock_begin == c->begin && c->lock_end == c->end) {
-		c->buf = c->op->buf;
+		c->buf = bytes;
 		return;
 	}
 	c->own = c->buf = aligned_alloc(4096, up(size, 4096));
 	if (c->buf)
-		memcpy(c->buf + (c->begin - c->lock_begin), c->op->buf,
-		       c->end - c->begin);
+		memcpy(c->buf + (c->begin - c->lock_begin), bytes, c->end - c->begin);
 }
 
 /* False: no memory. */
@@ -596,7 +609,8 @@ static bool fit(struct change *c, const struct bd_geometry *g)
 		return false;
 	if (c->end > g->size || c->end < c->begin)
 		c->end = g->size;
-	c->op->len = c->end - c->begin;
+	if (c->op)
+		c->op->len = c->end - c->begin;
 	c->lock_begin = c->at = down(c->begin, g->block_size);
 	c->lock_end = up(c->end, g->block_size);
 	return true;
@@ -624,6 +638,28 @@ static struct change *take_queued(struct volume *v, bool *ret_fits)
 	return c;
 }
 
+/* A put that is queued ends, as the device is away; false: there is none. */
+static bool drop_put(struct volume *v)
+{
+	struct change *c = NULL;
+	struct volume_put *put;
+
+	pthread_mutex_lock(&v->lock);
+	if (!v->bd || !bd_is_ready(v->bd))
+		TAILQ_FOREACH(c, &v->queued, link)
+			if (c->put)
+				break;
+	if (c)
+		TAILQ_REMOVE(&v->queued, c, link);
+	pthread_mutex_unlock(&v->lock);
+	if (!c)
+		return false;
+	put = c->put;
+	change_free(c);
+	put->done(put, -ENOTCONN);
+	return true;
+}
+
 static void begin_queued(struct volume *v)
 {
 	const struct volume *outer = beginning;
@@ -633,14 +669,16 @@ static void begin_queued(struct volume *v)
 	if (outer == v)
 		return;
 	beginning = v;
-	while ((c = take_queued(v, &fits))) {
-		if (!fits)
-			change_end(c, -ENOSPC);
-		else if (c->begin == c->end)
-			change_end(c, 0);
-		else
-			change_go_on(c);
-	}
+	do {
+		while ((c = take_queued(v, &fits))) {
+			if (!fits)
+				change_end(c, -ENOSPC);
+			else if (c->begin == c->end)
+				change_end(c, 0);
+			else
+				change_go_on(c);
+		}
+	} while (drop_put(v));
 	beginning = outer;
 }
 
@@ -720,10 +758,10 @@ static struct change *change_new(struct volume *v, struct dataop *op)
 	dataop_ref(op);
 	c->volume = v;
 	c->op = op;
+	c->waiter.fn = prepared;
 	c->kind = op->op;
 	c->begin = op->offset;
 	c->end = op->offset + op->len;
-	c->waiter.fn = prepared;
 	c->step = c->kind == ENGINE_IO_FLUSH ? STEP_SEND : STEP_SEGMENT;
 	return c;
 }
@@ -756,6 +794,29 @@ void volume_change(struct volume *v, struct engine_io *io, unsigned timeout_ms)
 	else
 		begin_queued(v);
 	dataop_unref(op);
+}
+
+void volume_put(struct volume *v, struct volume_put *put)
+{
+	struct change *c = calloc(1, sizeof(*c));
+
+	if (!c) {
+		put->done(put, -ENOMEM);
+		return;
+	}
+	volume_ref(v);
+	c->volume = v;
+	c->put = put;
+	c->waiter.fn = prepared;
+	c->kind = put->zero ? ENGINE_IO_ZERO : ENGINE_IO_WRITE;
+	c->begin = put->offset;
+	c->end = put->offset + put->length;
+	c->step = STEP_SEGMENT;
+	pthread_mutex_lock(&v->lock);
+	c->is_queued = true;
+	TAILQ_INSERT_TAIL(&v->queued, c, link);
+	pthread_mutex_unlock(&v->lock);
+	begin_queued(v);
 }
 
 /* ---- fences ---------------------------------------------------------------------- */

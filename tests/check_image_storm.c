@@ -11,6 +11,9 @@
  * failure it is the last one that had ended when the last flush that was answered was
  * submitted, and any after it.  A change that failed may have been carried out.
  *
+ * The same with a LUN, larger than the source, as the image: its connection is lost, too,
+ * and the power of the target fails, or that of LunFS's host, or of both.
+ *
  * The power failure.  What is durable is a copy of each file as it was when it was
  * last synced.  A failure leaves each sector of each file as it is durable or as it
  * is now, at random: the kernel writes back when it likes.
@@ -26,7 +29,8 @@
 #include "tests/image_rig.h"
 
 enum {
-	SIZE = 40 * CHUNK + 5120,
+	SIZE = 40 * CHUNK + 5120,	   /* of the source */
+	MAX_SIZE = SIZE + CHUNK + 7 * 512, /* of a LUN */
 	MAX_ATOMS = 4096,
 	MAX_ENTRIES = 24,
 	WINDOW = 40, /* requests at once */
@@ -164,7 +168,9 @@ struct request {
 static pthread_mutex_t model = PTHREAD_MUTEX_INITIALIZER; /* protects all of it */
 static struct atom atoms[MAX_ATOMS];
 static unsigned n_atoms;
-static char base[SIZE], instant[SIZE];
+static char base[MAX_SIZE], instant[SIZE];
+static bool lun;	 /* what the image is */
+static uint64_t size;	 /* of it */
 static bool keep, clean; /* how the image is */
 static bool is_written;	 /* atomic */
 static uint64_t now, flushed;
@@ -187,7 +193,7 @@ static void cut_into_atoms(void)
 	static const unsigned lengths[] = { 1, 7, 512, 700, 4096, 5000, 20000, CHUNK };
 	uint64_t at = 0;
 
-	for (n_atoms = 0; at < SIZE; n_atoms++) {
+	for (n_atoms = 0; at < size; n_atoms++) {
 		uint64_t len = 1 + rnd(lengths[rnd(ROWS(lengths))]);
 		uint64_t edge = (at / CHUNK + 1) * CHUNK;
 
@@ -195,8 +201,8 @@ static void cut_into_atoms(void)
 			len = len > 511 ? len / 512 * 512 : len;
 		if (at + len > edge && rnd(4))
 			len = edge - at;
-		if (at + len > SIZE || n_atoms == MAX_ATOMS - 1)
-			len = SIZE - at;
+		if (at + len > size || n_atoms == MAX_ATOMS - 1)
+			len = size - at;
 		atoms[n_atoms] = (struct atom){ .begin = at, .end = at + len };
 		at += len;
 	}
@@ -232,8 +238,9 @@ static void wrong(const struct atom *a, unsigned first, uint64_t at, char is,
 		     " of the atom): is %02hhx, not %02hhx of change %u nor one of %u "
 		     "others; %02hhx at the instant, %02hhx in the source; %s, %s, %s",
 		     what, at % CHUNK, at / CHUNK, at - a->begin, is,
-		     byte_of(e->stamp, at), e->stamp, a->n - first - 1, instant[at],
-		     rig.bytes[at], keep ? "kept" : "through", clean ? "clean" : "dirty",
+		     byte_of(e->stamp, at), e->stamp, a->n - first - 1,
+		     at < SIZE ? instant[at] : 0, at < SIZE ? rig.bytes[at] : 0,
+		     keep ? "kept" : "through", clean ? "clean" : "dirty",
 		     is_written ? "written" : "not written");
 }
 
@@ -454,24 +461,41 @@ static void *owner_thread(void *opaque)
 	return opaque;
 }
 
+/* A failure of a target is between requests: it waits for that. */
+static pthread_mutex_t weather = PTHREAD_MUTEX_INITIALIZER;
+
+static void blow(bool at_target)
+{
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&weather);
+	struct ram *d = at_target ? rig_target : &rig;
+
+	SET(d->lose, rnd(3) ? 0 : 20);
+	if (at_target)
+		SET(d->lose_after, rnd(3) ? 0 : 20);
+	if (rnd(2)) {
+		ram_away(d);
+		usleep(rnd(20000));
+		ram_back(d);
+	} else {
+		SET(d->silent, true);
+		usleep(rnd(20000));
+		ram_resume(d);
+	}
+}
+
 static void *weather_thread(void *opaque)
 {
 	while (!NOW(over)) {
 		usleep(rnd(40000));
 		if (NOW(calm))
 			continue;
-		SET(rig.lose, rnd(3) ? 0 : 20);
-		if (rnd(2)) {
-			bd_set_state(&rig.base, BD_AWAY, "away");
-			usleep(rnd(20000));
-			bd_set_state(&rig.base, BD_READY, NULL);
-		} else {
-			SET(rig.silent, true);
-			usleep(rnd(20000));
-			ram_resume(&rig);
-		}
+		blow(lun && rnd(2));
 	}
 	SET(rig.lose, 0);
+	if (lun)
+		SET(rig_target->lose, 0);
+	if (lun)
+		SET(rig_target->lose_after, 0);
 	return opaque;
 }
 
@@ -498,11 +522,16 @@ static struct point *point;
 static void open_image(void)
 {
 	const struct image_watcher watcher = { on_complete, on_broken, on_written, NULL };
-	const struct image_params params = { .id = IMAGE,
-					     .size = SIZE,
-					     .generation = 1,
-					     .written = NOW(is_written),
-					     .clean = clean };
+	const struct image_params params = {
+		.id = IMAGE,
+		.size = size,
+		.generation = 1,
+		.written = NOW(is_written),
+		.clean = clean,
+		.target = lun ? rig_target->volume : NULL,
+		.target_name = "t",
+		.copy_size = SIZE,
+	};
 
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&owner);
 	SET(wants_written, false);
@@ -521,10 +550,10 @@ static void close_image(void)
 /* The image is what the model allows after a time; which is what it is from then on. */
 static void settle(uint64_t time, const char *what)
 {
-	static char buf[SIZE];
+	static char buf[MAX_SIZE];
 
-	for (uint64_t at = 0; at < SIZE; at += ENGINE_IO_MAX) {
-		uint64_t n = SIZE - at < ENGINE_IO_MAX ? SIZE - at : ENGINE_IO_MAX;
+	for (uint64_t at = 0; at < size; at += ENGINE_IO_MAX) {
+		uint64_t n = size - at < ENGINE_IO_MAX ? size - at : ENGINE_IO_MAX;
 
 		while (do_io(image, ENGINE_IO_READ, buf + at, at, n) != (int)n)
 			ck_assert(!NOW(calm));
@@ -532,8 +561,58 @@ static void settle(uint64_t time, const char *what)
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&model);
 	for (unsigned i = 0; i < n_atoms; i++)
 		check_atom(&atoms[i], buf + atoms[i].begin, time, what);
-	memcpy(base, buf, SIZE);
+	memcpy(base, buf, size);
 	forget_changes();
+}
+
+/* The target fails and LunFS does not: what was answered may be lost, as with any LUN,
+ * but not what was flushed; and what had come of the source, LunFS knows to copy
+ * again. */
+static void target_failure(void)
+{
+	uint64_t time;
+
+	WAIT_FOR(all_ended());
+	pthread_mutex_lock(&weather);
+	pthread_mutex_lock(&model);
+	time = flushed;
+	pthread_mutex_unlock(&model);
+	ram_away(rig_target);
+	ram_lose_cache(rig_target);
+	ram_back(rig_target);
+	pthread_mutex_unlock(&weather);
+	settle(time, "after a failure of the target");
+	/* As from then on it is what is durable, also for the next failure. */
+	while (do_io(image, ENGINE_IO_FLUSH, NULL, 0, 0) < 0)
+		ck_assert(!NOW(calm));
+}
+
+/* The process ends, the target may lose what is not durable, or not. */
+static void lun_power_failure(void)
+{
+	static char map[SIZE + 1];
+	size_t map_size;
+	uint64_t time;
+
+	pthread_mutex_lock(&weather);
+	pthread_mutex_lock(&model);
+	time = flushed;
+	is_failing = true;
+	pthread_mutex_unlock(&model);
+	map_size = disk_fail(&disks[MAP], map);
+	ck_assert_msg(!NOW(n_broken), "%s", reason);
+	rig_replace_target();
+	if (rnd(2))
+		ram_lose_cache(rig_target);
+	else
+		memcpy(rig_target->durable, rig_target->bytes, size); /* in time */
+	close_image();
+	SET(n_broken, 0); /* the process that has died found its target so */
+	pthread_mutex_unlock(&weather);
+	WAIT_FOR(all_ended());
+	disk_replace(&disks[MAP], map, map_size);
+	open_image();
+	settle(time, "after a power failure");
 }
 
 static void power_failure(void)
@@ -562,6 +641,11 @@ static void make_image(void)
 	static char garbage[SIZE];
 	int fd;
 
+	if (lun) {
+		ck_assert_int_eq(pool_create_map(rig_pool, IMAGE, SIZE, 1), 0);
+		disk_open(&disks[MAP], "e1.map");
+		return;
+	}
 	ck_assert_int_eq(pool_create_image(rig_pool, IMAGE, SIZE, 1, false), 0);
 	fd = pool_open_image(rig_pool, IMAGE, O_RDWR);
 	memset(garbage, 'g', SIZE);
@@ -577,13 +661,15 @@ static void one_life(void)
 {
 	unsigned n_failures = rnd(8);
 
-	keep = rnd(2);
-	clean = rnd(2);
+	keep = lun || rnd(2);
+	clean = !lun && rnd(2);
 	n_complete = n_broken = 0;
 	SET(is_written, false);
 	make_image();
 	memcpy(base, rig.bytes, SIZE);
 	memcpy(instant, base, SIZE);
+	if (lun)
+		memcpy(base + SIZE, rig_target->bytes + SIZE, size - SIZE);
 	cut_into_atoms();
 	forget_changes();
 	point = rig_point(POINT);
@@ -592,8 +678,14 @@ static void one_life(void)
 	for (unsigned i = 0; i <= n_failures; i++) {
 		for (unsigned n = 5 + rnd(rnd(3) ? 100 : 1000); n; n--)
 			submit_one();
-		if (i < n_failures)
+		if (i == n_failures)
+			break;
+		if (!lun)
 			power_failure();
+		else if (rnd(2))
+			lun_power_failure();
+		else
+			target_failure();
 	}
 	WAIT_FOR(all_ended());
 	WAIT_FOR(({
@@ -609,7 +701,7 @@ static void one_life(void)
 	point_unref(point);
 }
 
-static void storm(bool is_calm)
+static void storm(bool is_calm, bool is_lun)
 {
 	void *(*const fns[])(void *) = { owner_thread, weather_thread, source_thread };
 	const char *seconds = getenv("CHECK_IMAGE_SECONDS");
@@ -620,9 +712,18 @@ static void storm(bool is_calm)
 
 	SET(over, false);
 	SET(calm, is_calm);
+	lun = is_lun;
 	for (unsigned round = 0; timefmt_monotonic_ns() < end; round++) {
 		rig_start(SIZE, true);
 		rig_seed += round;
+		size = SIZE;
+		if (lun)
+			size += rnd(2) ? 0 : (1 + rnd((MAX_SIZE - SIZE) / 512)) * 512;
+		if (lun) {
+			rig_start_target(size, 512);
+			SET(rig_target->no_zero, rnd(2));
+			SET(rig_target->late_us, 300);
+		}
 		SET(rig.late_us, 300);
 		SET(over, false);
 		SET(is_past_instant, false);
@@ -641,13 +742,25 @@ static void storm(bool is_calm)
 
 START_TEST(in_calm_all_is_done_and_right)
 {
-	storm(true);
+	storm(true, false);
 }
 END_TEST
 
 START_TEST(in_bad_weather_what_is_done_is_right)
 {
-	storm(false);
+	storm(false, false);
+}
+END_TEST
+
+START_TEST(a_lun_in_calm_is_right)
+{
+	storm(true, true);
+}
+END_TEST
+
+START_TEST(a_lun_in_bad_weather_is_right)
+{
+	storm(false, true);
 }
 END_TEST
 
@@ -656,6 +769,8 @@ int main(void)
 	const TTest *const tests[] = {
 		in_calm_all_is_done_and_right,
 		in_bad_weather_what_is_done_is_right,
+		a_lun_in_calm_is_right,
+		a_lun_in_bad_weather_is_right,
 	};
 
 	return unit_main("image_storm", tests, ROWS(tests));

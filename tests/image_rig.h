@@ -4,8 +4,9 @@
 
 /*
  * What stands around an image that is tested: a device in memory, which can be late,
- * lose its connection, fail or be silent; its volume; a pool; and requests that are
- * waited for.  The seed is printed; CHECK_IMAGE_SEED repeats it.
+ * lose its connection, fail or be silent; its volume; a pool; another such device, for
+ * images that are LUNs; and requests that are waited for.  The seed is printed;
+ * CHECK_IMAGE_SEED repeats it.
  */
 
 #include <errno.h>
@@ -57,13 +58,22 @@ struct ram {
 	pthread_mutex_t lock; /* of bytes and kept */
 	char *bytes;
 	char *mapped; /* one a chunk */
+	char *durable; /* what it has if it loses its cache; NULL: it does not */
+	uint64_t size;
+	unsigned session; /* what was submitted in another is dead */
+	bool dead;	  /* all is -EIO: another has its bytes */
 	struct bd_req *kept;
+	struct ram *next;
 
 	/* Atomic. */
 	bool within; /* answers within submit */
 	bool silent; /* keeps the requests */
 	int error;
 	unsigned lose; /* of 1000 requests */
+	unsigned lose_after; /* the same, but they are carried out */
+	bool no_zero;	     /* BD_ZERO is -EOPNOTSUPP */
+	int sync_error;	     /* what BD_FLUSH gets */
+	unsigned n_writes, n_zeros, n_syncs;
 	unsigned late_us;
 	unsigned n_reads;
 };
@@ -93,9 +103,35 @@ static inline void ram_map(struct ram *d, const struct bd_req *req, bool mapped)
 			d->mapped[c] = mapped;
 }
 
-static inline void ram_run(struct ram *d, struct bd_req *req)
+static inline void ram_count(struct ram *d, const struct bd_req *req)
+{
+	unsigned *n = req->op == BD_WRITE ? &d->n_writes :
+		      req->op == BD_ZERO  ? &d->n_zeros :
+		      req->op == BD_FLUSH ? &d->n_syncs :
+					    NULL;
+
+	if (n)
+		__atomic_add_fetch(n, 1, __ATOMIC_RELAXED);
+}
+
+/* What a flush, or FUA, makes durable. */
+static inline void ram_sync(struct ram *d, const struct bd_req *req)
+{
+	if (d->durable && req->op == BD_FLUSH)
+		memcpy(d->durable, d->bytes, d->size);
+	else if (d->durable && (req->flags & BD_FUA) && req->op != BD_READ)
+		memcpy(d->durable + req->offset, d->bytes + req->offset, req->length);
+}
+
+/* session: of its submission. */
+static inline int ram_run(struct ram *d, struct bd_req *req, unsigned session)
 {
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&d->lock);
+	if (d->dead)
+		return -EIO;
+	if (session != d->session)
+		return -ENOTCONN;
+	ram_count(d, req);
 	switch (req->op) {
 	case BD_READ:
 		__atomic_add_fetch(&d->n_reads, 1, __ATOMIC_RELAXED);
@@ -115,16 +151,24 @@ static inline void ram_run(struct ram *d, struct bd_req *req)
 	default:
 		break;
 	}
+	ram_sync(d, req);
+	return 0;
 }
 
-static inline void ram_carry_out(struct ram *d, struct bd_req *req)
+static inline void ram_carry_out(struct ram *d, struct bd_req *req, unsigned session)
 {
 	int error = NOW(d->error);
 
 	if (!error && rnd(1000) < NOW(d->lose))
 		error = -ENOTCONN;
+	if (!error && req->op == BD_ZERO && NOW(d->no_zero))
+		error = -EOPNOTSUPP;
+	if (!error && req->op == BD_FLUSH)
+		error = NOW(d->sync_error);
 	if (!error)
-		ram_run(d, req);
+		error = ram_run(d, req, session);
+	if (!error && rnd(1000) < NOW(d->lose_after))
+		error = -ENOTCONN;
 	req->bad_offset = req->offset;
 	req->bad_length = 512;
 	req->done(req, error);
@@ -134,6 +178,7 @@ struct ram_io {
 	struct work work;
 	struct ram *d;
 	struct bd_req *req;
+	unsigned session;
 };
 
 static inline void ram_io_run(struct work *work)
@@ -142,7 +187,7 @@ static inline void ram_io_run(struct work *work)
 
 	if (NOW(io->d->late_us))
 		usleep(rnd(NOW(io->d->late_us)));
-	ram_carry_out(io->d, io->req);
+	ram_carry_out(io->d, io->req, io->session);
 	free(io);
 }
 
@@ -158,17 +203,18 @@ static inline void ram_submit(struct blockdev *bd, struct bd_req *req)
 		return;
 	}
 	if (NOW(d->within)) {
-		ram_carry_out(d, req);
+		ram_carry_out(d, req, NOW(d->session));
 		return;
 	}
 	io = malloc(sizeof(*io));
-	*io = (struct ram_io){ { .fn = ram_io_run }, d, req };
+	*io = (struct ram_io){ { .fn = ram_io_run }, d, req, NOW(d->session) };
 	workers_submit(rig_wire, &io->work);
 }
 
 /* It speaks again. */
 static inline void ram_resume(struct ram *d)
 {
+	unsigned session = NOW(d->session);
 	struct bd_req *req;
 
 	SET(d->silent, false);
@@ -179,7 +225,7 @@ static inline void ram_resume(struct ram *d)
 		pthread_mutex_unlock(&d->lock);
 		if (!req)
 			break;
-		ram_carry_out(d, req);
+		ram_carry_out(d, req, session);
 	}
 }
 
@@ -198,7 +244,8 @@ static struct bufpool *rig_bufs;
 static struct workers *rig_disk;
 static struct loop *rig_loop;
 static struct pool *rig_pool;
-static struct ram rig;
+static struct ram rig, *rig_target; /* the second only if it was started */
+static struct ram *rig_dead;	    /* its predecessors */
 static uint64_t rig_size;
 
 /* What a byte of the source is at the beginning; each fifth chunk is zero, and not
@@ -211,28 +258,85 @@ static inline char source_byte(uint64_t offset)
 		      (8 + offset % 8 * 7));
 }
 
-static inline void rig_start_device(bool thin)
+static inline void ram_start(struct ram *d, uint64_t size, uint32_t block_size, bool thin)
 {
 	const struct bd_params params = { .name = "lun",
-					  .watcher = { NULL, ram_changed, &rig } };
+					  .watcher = { NULL, ram_changed, d } };
 
-	memset(&rig, 0, sizeof(rig));
-	pthread_mutex_init(&rig.lock, NULL);
-	rig.bytes = malloc(rig_size);
-	rig.mapped = malloc(rig_size / CHUNK + 1);
-	for (uint64_t i = 0; i < rig_size; i++)
-		rig.bytes[i] = source_byte(i);
-	for (uint64_t c = 0; c <= rig_size / CHUNK; c++)
-		rig.mapped[c] = c % 5 != 3;
-	ck_assert_int_eq(bd_init(&rig.base, &ram_ops, &params), 0);
-	rig.base.info = (struct bd_info){ .size = rig_size,
-					  .block_size = 512,
-					  .max_transfer = 1 << 20,
-					  .opt_transfer = 262144,
-					  .thin = thin };
-	ck_assert_int_eq(volume_new(&rig_ops, &rig.volume), 0);
-	volume_attach(rig.volume, &rig.base);
-	bd_set_state(&rig.base, BD_READY, NULL);
+	memset(d, 0, sizeof(*d));
+	pthread_mutex_init(&d->lock, NULL);
+	d->size = size;
+	d->bytes = malloc(size);
+	d->mapped = malloc(size / CHUNK + 1);
+	for (uint64_t i = 0; i < size; i++)
+		d->bytes[i] = source_byte(i);
+	for (uint64_t c = 0; c <= size / CHUNK; c++)
+		d->mapped[c] = c % 5 != 3;
+	ck_assert_int_eq(bd_init(&d->base, &ram_ops, &params), 0);
+	d->base.info = (struct bd_info){ .size = size,
+					 .block_size = block_size,
+					 .max_transfer = 1 << 20,
+					 .opt_transfer = 262144,
+					 .thin = thin };
+	ck_assert_int_eq(volume_new(&rig_ops, &d->volume), 0);
+	volume_attach(d->volume, &d->base);
+	bd_set_state(&d->base, BD_READY, NULL);
+}
+
+/* The target of an image that is a LUN: full of old data, which is durable. */
+static inline void ram_start_target(struct ram *d, uint64_t size, uint32_t block_size)
+{
+	ram_start(d, size, block_size, false);
+	d->durable = malloc(size);
+	for (uint64_t i = 0; i < size; i++)
+		d->bytes[i] = (char)(i * 7 + i / 256 + 1);
+	memcpy(d->durable, d->bytes, size);
+}
+
+static inline void ram_away(struct ram *d)
+{
+	bd_set_state(&d->base, BD_AWAY, "away");
+}
+
+/* A new login: nothing of the session before is carried out any more. */
+static inline void ram_back(struct ram *d)
+{
+	pthread_mutex_lock(&d->lock);
+	d->session++;
+	pthread_mutex_unlock(&d->lock);
+	bd_count_login(&d->base);
+	bd_set_state(&d->base, BD_READY, NULL);
+}
+
+/* It loses what is not durable, each sector or not. */
+static inline void ram_lose_cache(struct ram *d)
+{
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&d->lock);
+	unsigned bias = rnd(5);
+
+	d->session++;
+	for (uint64_t at = 0; at < d->size; at += 512)
+		if (rnd(4) < bias)
+			memcpy(d->bytes + at, d->durable + at, 512);
+	memcpy(d->durable, d->bytes, d->size);
+}
+
+/* Its volume lets go of it; ram_free() once all has ended. */
+static inline void ram_stop(struct ram *d)
+{
+	ram_resume(d);
+	volume_detach(d->volume);
+	volume_kick(d->volume);
+	volume_unref(d->volume);
+}
+
+static inline void ram_free(struct ram *d)
+{
+	bd_done(&d->base);
+	pthread_mutex_destroy(&d->lock);
+	free(d->bytes);
+	free(d->mapped);
+	free(d->durable);
 }
 
 static inline void rig_start(uint64_t size, bool thin)
@@ -257,17 +361,49 @@ static inline void rig_start(uint64_t size, bool thin)
 	ck_assert_int_eq(workers_new("wire", 3, &rig_wire), 0);
 	ck_assert_int_eq(loop_new("loop", &rig_loop), 0);
 	ck_assert_int_eq(dataops_init(&rig_ops, rig_bufs, rig_disk, rig_loop), 0);
-	rig_start_device(thin);
+	ram_start(&rig, rig_size, 512, thin);
+}
+
+/* Another device, of any size. */
+static inline void rig_start_target(uint64_t size, uint32_t block_size)
+{
+	rig_target = malloc(sizeof(*rig_target));
+	ram_start_target(rig_target, size, block_size);
+}
+
+/* As a process does that dies: nothing that uses it now changes anything any more, and
+ * what it has is that of another. */
+static inline void rig_replace_target(void)
+{
+	struct ram *old = rig_target, *new = malloc(sizeof(*new));
+
+	ram_start(new, old->size, old->base.info.block_size, false);
+	free(new->bytes);
+	free(new->mapped);
+	pthread_mutex_lock(&old->lock);
+	old->dead = true;
+	new->bytes = move_ptr(old->bytes);
+	new->mapped = move_ptr(old->mapped);
+	new->durable = move_ptr(old->durable);
+	pthread_mutex_unlock(&old->lock);
+	new->no_zero = old->no_zero;
+	new->late_us = old->late_us;
+	old->next = rig_dead;
+	rig_dead = old;
+	SET(rig_target, new);
 }
 
 static inline void rig_stop(void)
 {
 	char command[96];
+	struct ram *d;
 
 	dataops_stop(&rig_ops);
-	ram_resume(&rig);
-	volume_detach(rig.volume);
-	volume_unref(rig.volume);
+	ram_stop(&rig);
+	if (rig_target)
+		ram_stop(rig_target);
+	for (d = rig_dead; d; d = d->next)
+		ram_stop(d);
 	workers_free(rig_wire);
 	workers_free(rig_disk);
 	dataops_done(&rig_ops);
@@ -275,9 +411,16 @@ static inline void rig_stop(void)
 	ck_assert_uint_eq(bufpool_used(rig_bufs), 0);
 	bufpool_free(rig_bufs);
 	pool_close(rig_pool);
-	bd_done(&rig.base);
-	free(rig.bytes);
-	free(rig.mapped);
+	ram_free(&rig);
+	if (rig_target)
+		ram_free(rig_target);
+	free(rig_target);
+	rig_target = NULL;
+	while ((d = rig_dead)) {
+		rig_dead = d->next;
+		ram_free(d);
+		free(d);
+	}
 	snprintf(command, sizeof(command), "rm -rf %s", rig_dir);
 	ck_assert_int_eq(system(command), 0);
 }
