@@ -54,14 +54,14 @@ enum kind {
 #define PARAMETERS(X)                                                                  \
 	X(RelationshipName, .kind = KIND_NAME, FIELD(relationship_name))               \
 	X(SyncType, .kind = KIND_ENUM, FIELD(sync_type), .map = &cim_sync_type,        \
-	  .valid = SYNC_TYPES, .built = BIT(CIM_SYNC_SNAPSHOT) | BIT(CIM_SYNC_CLONE))                           \
+	  .valid = SYNC_TYPES, .built = BIT(CIM_SYNC_SNAPSHOT) | BIT(CIM_SYNC_CLONE))  \
 	X(Mode, .kind = KIND_ENUM, FIELD(mode), .map = &cim_mode, .valid = MODES,      \
 	  .built = MODES & ~BIT(CIM_MODE_ADAPTIVE))                                    \
 	X(SourceGroup, .kind = KIND_NAME, FIELD(source_group))                         \
 	X(SourceElement, .kind = KIND_ELEMENT, FIELD(source_element))                  \
 	X(SourceAccessPoint, .kind = KIND_NAME, FIELD(source_access_point),            \
 	  .is_later = true)                                                            \
-	X(TargetGroup, .kind = KIND_NAME, FIELD(target_group), .is_later = true)       \
+	X(TargetGroup, .kind = KIND_NAME, FIELD(target_group))                         \
 	X(TargetElementCount, .kind = KIND_COUNT, FIELD(target_element_count))         \
 	X(TargetAccessPoint, .kind = KIND_NAME, FIELD(target_access_point),            \
 	  .is_later = true)                                                            \

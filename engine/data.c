@@ -58,6 +58,9 @@ static int connect_locked(struct engine *e, uint64_t element, struct image **ima
 		return -ENOENT;
 	if (h->write && !is_writable(el))
 		return -EROFS;
+	/* It is about to be overwritten. */
+	if (h->write && el->target_call && !el->target_of)
+		return -EBUSY;
 	/* A complete image that others have as their source is changed through the
 	 * volume that they see. */
 	if (!el->image && !el->volume && el->complete)
@@ -67,11 +70,11 @@ static int connect_locked(struct engine *e, uint64_t element, struct image **ima
 	h->engine = e;
 	h->element = el;
 	h->io_timeout_ms = el->io_timeout_ms;
-	/* An image without an instant has neither: EIO, until it has one. */
+	/* A target without an instant has neither: EIO, until it has one. */
 	if (el->image) {
 		h->image = el->image;
 		image_ref(h->image);
-	} else if (el->volume) {
+	} else if (el->volume && !(element_is_lun(el) && el->target_of)) {
 		h->volume = el->volume;
 		volume_ref(h->volume);
 	}
@@ -154,7 +157,8 @@ void engine_data_close(struct engine_handle *h)
 	el = h->element;
 	if (el) {
 		disconnect_locked(h);
-		if (!element_needs_image(el) && el->complete && el->image) {
+		if (!element_needs_image(el) && el->complete && el->image &&
+		    !element_is_lun(el)) {
 			el->allocated = image_allocated(el->image);
 			element_note_changed(el);
 			idle = move_ptr(el->image);
@@ -172,10 +176,18 @@ static void switch_handle(struct engine_handle *h)
 {
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&h->lock);
 
+	const struct element *el = h->element;
+
 	image_unref(h->image);
-	h->image = h->element->image;
+	h->image = el->image;
 	if (h->image)
 		image_ref(h->image);
+	if (!element_is_lun(el))
+		return;
+	volume_unref(h->volume);
+	h->volume = el->image || el->target_of ? NULL : el->volume;
+	if (h->volume)
+		volume_ref(h->volume);
 }
 
 void element_switch_handles(struct element *el)

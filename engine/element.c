@@ -379,7 +379,8 @@ void element_empty_image(struct element *el)
 	if (image)
 		image_retire(image, true);
 	image_unref(image);
-	r = pool_empty_image(el->pool->pool, el->obj.id, el->size);
+	/* What has come to a LUN stays there. */
+	r = el->pool ? pool_empty_image(el->pool->pool, el->obj.id, el->size) : 0;
 	if (r < 0)
 		log_warn(
 			"%s: what was written to it cannot be given back to the pool: %s",

@@ -127,7 +127,7 @@ void group_drop(struct engine *e, struct group *g, bool by_command)
 /* ---- what it is used by ----------------------------------------------------- */
 
 struct user_search {
-	const struct group *source;
+	const struct group *used;
 	const struct relationship *found;
 };
 
@@ -136,28 +136,29 @@ static void find_user(void *thing, void *opaque)
 	const struct group *g = thing;
 	struct user_search *s = opaque;
 
-	if (g->rel && g->rel->source_group == s->source)
+	if (g->rel && (g->rel->source_group == s->used || g->rel->target_group == s->used))
 		s->found = g->rel;
 }
 
 /* Whether it is in a relationship, or about to be; if so how, and what ends that. */
 static bool is_used(struct engine *e, const struct group *g, char *buf, size_t size)
 {
-	struct user_search s = { .source = g, .found = g->rel };
+	struct user_search s = { .used = g, .found = g->rel };
 
-	if (!g->rel && g->n_source)
+	if (!g->rel && (g->n_source || g->n_target))
 		index_each(&e->by_id[ENGINE_GROUP], find_user, &s);
 	if (s.found)
 		snprintf(buf, size,
 			 "in a relationship, as the %s of \"%s\"; write Detach or "
 			 "ReturnToResourcePool to groups/%s/control first",
-			 g->rel ? "target" : "source", s.found->row.name,
+			 s.found->source_group == g ? "source" : "target",
+			 s.found->row.name,
 			 s.found->group->obj.name);
-	else if (g->call || g->n_source)
+	else if (g->call || g->n_source || g->n_target)
 		snprintf(buf, size,
 			 "to be in a relationship: a spec that names it is being carried "
 			 "out; wait for its end");
-	return g->rel || g->call || g->n_source;
+	return g->rel || g->call || g->n_source || g->n_target;
 }
 
 void group_remove(struct engine *e, struct engine_command *cmd)
@@ -198,7 +199,8 @@ bool group_goes_with(struct group *g, const struct relationship *rel, size_t n_m
 {
 	bool goes = goes_unassociated(g, n_members);
 	unsigned n_source = g->n_source - (rel->source_group == g);
-	bool is_used = (g->rel && g->rel != rel) || g->call || n_source;
+	unsigned n_target = g->n_target - (rel->target_group == g);
+	bool is_used = (g->rel && g->rel != rel) || g->call || n_source || n_target;
 
 	g->goes_when_unused = goes && is_used;
 	return goes && !is_used;
@@ -206,7 +208,7 @@ bool group_goes_with(struct group *g, const struct relationship *rel, size_t n_m
 
 void group_go_if_unused(struct engine *e, struct group *g)
 {
-	if (!g->goes_when_unused || g->rel || g->call || g->n_source)
+	if (!g->goes_when_unused || g->rel || g->call || g->n_source || g->n_target)
 		return;
 	g->goes_when_unused = false;
 	if (!goes_unassociated(g, g->n_members))

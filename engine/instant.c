@@ -54,8 +54,11 @@ static int open_image(struct instant *in, struct instant_member *m)
 {
 	const struct image_params params = {
 		.id = m->target,
-		.size = m->size,
+		.size = m->lun ? m->lun_size : m->size,
 		.generation = m->generation,
+		.target = m->lun,
+		.target_name = m->lun_name,
+		.copy_size = m->size,
 	};
 
 	return image_open(&in->engine->dataops, m->pool->pool, &params, &m->image);

@@ -36,6 +36,10 @@ struct instant_member {
 	uint64_t size;
 	enum instant_image make;
 	uint64_t target, generation;
+	/* Of a target that is a LUN (target_set_member()); size is the source's. */
+	struct volume *lun;
+	const char *lun_name;
+	uint64_t lun_size;
 
 	/* Made.  NULL: the source is not written through LunFS, and needs no point.
 	 * The engine's after the commit. */
@@ -72,6 +76,10 @@ struct instant {
 	size_t next;		   /* each on its own: the member whose turn it is */
 	TAILQ_ENTRY(instant) link; /* engine->instants */
 };
+
+/* target.c: the target of a member is a LUN. */
+void target_set_member(struct instant_member *member, const struct element *el,
+		       uint64_t copy_size, uint64_t generation);
 
 /* In the owner's first transaction: makes the rows of points.  Errors stick to the
  * transaction, -ENOMEM besides. */

@@ -22,6 +22,7 @@
 
 #include "conf/cleanup.h"
 #include "conf/log.h"
+#include "conf/spec.h"
 #include "conf/timefmt.h"
 
 static int load_element(void *opaque, const struct store_element *row)
@@ -76,6 +77,21 @@ static int load_member(void *opaque, uint64_t group_id, uint64_t element_id)
 	return 0;
 }
 
+/* The spec names it; NULL: the group itself. */
+static struct group *target_group_of(struct engine *e, const struct relationship *rel)
+{
+	struct outcome outcome;
+	struct group *g = NULL;
+	struct spec spec;
+
+	if (spec_parse(rel->row.spec, strlen(rel->row.spec), &spec, &outcome) < 0)
+		return NULL;
+	if (*spec.target_group)
+		g = object_by_name(e, ENGINE_GROUP, spec.target_group);
+	spec_done(&spec);
+	return g == rel->group ? NULL : g;
+}
+
 static int load_relationship(void *opaque, const struct store_relationship *row)
 {
 	struct engine *e = opaque;
@@ -93,6 +109,9 @@ static int load_relationship(void *opaque, const struct store_relationship *row)
 	rel->source_element = object_by_id(e, ENGINE_ELEMENT, row->source_element_id);
 	if (rel->source_group)
 		rel->source_group->n_source++;
+	rel->target_group = target_group_of(e, rel);
+	if (rel->target_group)
+		rel->target_group->n_target++;
 	relation_describe_consistency(rel);
 	return rel->source_group || rel->source_element ? 0 : -EUCLEAN;
 }
@@ -539,9 +558,12 @@ static bool is_known(void *opaque, const struct pool_entry *file)
 		return point_object_by_id(e, file->id);
 	if (file->is_restore)
 		return restore_is_known(e, file->id);
+	/* Of a LUN that is a target. */
+	if (el && element_is_lun(el))
+		return file->generation && el->target_of && !el->complete &&
+		       file->generation == el->generation;
 	/* Of whatever pool: one that was renamed loses nothing. */
-	return el && el->origin == STORE_ORIGIN_REPLICA &&
-	       (!file->generation || file->generation == el->generation);
+	return el && (!file->generation || file->generation == el->generation);
 }
 
 static void sweep(void *thing, void *opaque)

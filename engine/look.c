@@ -499,13 +499,15 @@ static void add_group_of(void *thing, void *opaque)
 		}
 }
 
-static void add_sourced_by(void *thing, void *opaque)
+static void add_used_by(void *thing, void *opaque)
 {
 	const struct group *g = thing;
 	struct text *t = opaque;
 
 	if (g->rel && g->rel->source_group == t->of)
 		strbuf_addf(t->b, "%s source\n", g->rel->row.name);
+	if (g->rel && g->rel->target_group == t->of)
+		strbuf_addf(t->b, "%s target\n", g->rel->row.name);
 }
 
 static void add_image_of(void *thing, void *opaque)
@@ -551,8 +553,8 @@ static void group_text(struct engine *e, const struct group *g, unsigned file,
 		return;
 	if (g->rel)
 		strbuf_addf(b, "%s target\n", g->rel->row.name);
-	if (g->n_source)
-		index_each(&e->by_id[ENGINE_GROUP], add_sourced_by, &t);
+	if (g->n_source || g->n_target)
+		index_each(&e->by_id[ENGINE_GROUP], add_used_by, &t);
 }
 
 int engine_list_text(struct engine *e, enum engine_class class, uint64_t id,

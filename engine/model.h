@@ -94,7 +94,8 @@ struct element {
 	char error[640]; /* of its own: "no longer configured" */
 
 	/* An image.  While it is filled its files are open; a complete one is
-	 * opened with its first handle and closed with its last. */
+	 * opened with its first handle and closed with its last.  Of a LUN that is a
+	 * target, from its instant to the end of the relationship. */
 	struct image *image;
 	uint64_t allocated; /* bytes, of one whose files are not open */
 	struct pool_object *pool;
@@ -108,6 +109,8 @@ struct element {
 	unsigned n_source;  /* pairs, and calls under way, it is the source of */
 	TAILQ_HEAD(, pair) source_of;
 	struct pair *target_of; /* the pair it is the target of */
+	struct replica_call
+		*target_call; /* a spec that takes this LUN as a target; lock */
 
 	bool write_through; /* write_cache = through */
 	bool unsaved;	    /* modified_ms is not in the store yet */
@@ -139,6 +142,8 @@ struct group {
 	struct element **members;
 	size_t n_members;
 	unsigned n_source; /* relationships it is the source group of */
+	unsigned n_target; /* relationships, and calls under way, of other groups that it
+			    * is the TargetGroup of */
 	struct relationship *rel;
 	struct replica_call *call; /* a spec that is not accepted yet */
 	bool goes_when_unused;	   /* see group_goes_with() */
@@ -198,6 +203,7 @@ struct relationship {
 	struct group *group;
 	struct group *source_group;
 	struct element *source_element;
+	struct group *target_group; /* whose members the targets are; NULL: `group` */
 	struct pair **pairs;
 	size_t n_pairs;
 	struct job *job;	       /* the newest, while it is there */
@@ -347,7 +353,8 @@ void element_image_params(const struct element *el, struct image_params *ret);
 int64_t element_modified_ms(const struct element *el);
 void element_note_changed(struct element *el); /* lock held */
 void elements_save_changed(struct engine *e);  /* the tick, and the stop */
-/* data.c: open handles go to el->image from now on; the lock is held. */
+/* data.c: open handles go to el->image from now on, those of a LUN without one to its
+ * volume; the lock is held. */
 void element_switch_handles(struct element *el);
 /* A handle of the engine's own, to read; as engine_data_open().  Blocks. */
 int element_open_data(struct engine *e, uint64_t element,
@@ -362,6 +369,25 @@ int element_open_device(struct element *el);
  * source. */
 int element_open_as_source(struct element *el);
 void element_describe_handles(const struct element *el, char *buf, size_t size);
+
+/* Not an image in a pool, but a LUN or a file. */
+static inline bool element_is_lun(const struct element *el)
+{
+	return el->origin != STORE_ORIGIN_REPLICA;
+}
+
+/* target.c: LUNs as targets */
+
+/* The pool of its points, and of the map of a LUN; NULL: no longer configured. */
+struct pool_object *pair_pool(const struct pair *p);
+uint64_t pair_size(const struct pair *p); /* bytes that are copied */
+/* The image over a LUN, where there is an instant; of other targets nothing.  Blocks. */
+int pair_open_target(struct pair *p, char *error, size_t size);
+/* The map of a LUN is needed no more. */
+void pair_remove_map(const struct pair *p);
+bool relation_has_luns(const struct relationship *rel); /* as targets: all, or none */
+/* A LUN is no target any more; the lock is held.  Its image is the caller's. */
+struct image *target_release_locked(struct element *el);
 
 /* mapped.c: starts to count what a thin element has mapped */
 void mapped_count(struct element *el);

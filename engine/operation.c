@@ -87,7 +87,7 @@ static const struct element *used_elsewhere(const struct relationship *rel)
 	for (size_t i = 0; i < rel->n_pairs; i++) {
 		const struct element *el = rel->pairs[i]->target;
 
-		if (el->n_source || el->n_members > 1)
+		if (!element_is_lun(el) && (el->n_source || el->n_members > 1))
 			return el;
 	}
 	return NULL;

@@ -293,10 +293,14 @@ static void set_member(struct instant_member *m, const struct pair *p)
 
 	*m = (struct instant_member){
 		.source = p->source,
-		.pool = target->pool,
-		.size = target->size,
+		.pool = pair_pool(p),
+		.size = pair_size(p),
 		.target = target->obj.id,
 	};
+	if (element_is_lun(target)) {
+		target_set_member(m, target, pair_size(p), target->generation + 1);
+		return;
+	}
 	/* An image that never had an instant is empty and can take one. */
 	if (p->rel->row.when_activated) {
 		m->make = INSTANT_IMAGE_MAP;

@@ -48,7 +48,7 @@ void pair_progress(const struct pair *p, struct image_progress *ret)
 	if (target->image && !target->complete)
 		image_progress(target->image, ret);
 	else
-		*ret = (struct image_progress){ .bytes_total = target->size };
+		*ret = (struct image_progress){ .bytes_total = pair_size(p) };
 	if (target->complete)
 		ret->bytes_present = ret->bytes_total;
 	ret->bytes_copied += p->bytes_copied;
@@ -155,7 +155,7 @@ static uint64_t state_files(void)
 	       FILE_BIT(GROUP_CONSISTENCY_STATUS);
 }
 
-static void describe_source(const struct element *el, char *buf, size_t size)
+static void describe_device(const struct element *el, char *buf, size_t size)
 {
 	uint64_t seconds =
 		(timefmt_monotonic_ns() - el->status.since_ns) / UINT64_C(1000000000);
@@ -176,7 +176,7 @@ static void describe_restore(const struct pair *p, char *buf, size_t size)
 {
 	struct restore_progress progress = { 0 };
 
-	describe_source(p->source, buf, size);
+	describe_device(p->source, buf, size);
 	if (*buf || !p->restore)
 		return;
 	restore_progress(p->restore, &progress);
@@ -209,8 +209,11 @@ static void describe_wait(struct relationship *rel, char *buf, size_t size)
 		if (rel->pairs[i]->restore_sequence)
 			describe_restore(rel->pairs[i], buf, size);
 		else if (rel->verify || rel->pairs[i]->copy_state == CIM_COPY_UNSYNCHRONIZED ||
-		    (rel->row.detaching && !rel->pairs[i]->target->complete))
-			describe_source(rel->pairs[i]->source, buf, size);
+			 (rel->row.detaching && !rel->pairs[i]->target->complete)) {
+			describe_device(rel->pairs[i]->source, buf, size);
+			if (!*buf && element_is_lun(rel->pairs[i]->target))
+				describe_device(rel->pairs[i]->target, buf, size);
+		}
 }
 
 uint64_t relation_note_locked(struct engine *e, struct relationship *rel)

@@ -175,10 +175,16 @@ static void finish_files(struct work *work)
 	free(f);
 }
 
-static void publish(struct engine *e, struct element *target)
+static void publish(struct engine *e, struct pair *p)
 {
-	struct finish_files *f = calloc(1, sizeof(*f));
+	struct element *target = p->target;
+	struct finish_files *f;
 
+	if (element_is_lun(target)) {
+		pair_remove_map(p);
+		return;
+	}
+	f = calloc(1, sizeof(*f));
 	if (!f)
 		return;
 	f->work.fn = finish_files;
@@ -201,7 +207,7 @@ static void close_image(struct engine *e, struct pair *p)
 	/* The last handle closes it, or has. */
 	if (target->image)
 		target->allocated = image_allocated(target->image);
-	if (!element_needs_image(target))
+	if (!element_needs_image(target) && !element_is_lun(target))
 		image = move_ptr(target->image);
 	engine_unlock(e);
 	image_unref(image);
@@ -282,7 +288,7 @@ static void pair_completed(struct engine *e, struct pair *p)
 		relation_break(e, p, r, "the state store cannot be written");
 		return;
 	}
-	publish(e, p->target);
+	publish(e, p);
 	close_image(e, p);
 	pair_show_written(e, p);
 	if (last && rel->row.detaching)
@@ -493,12 +499,13 @@ void pair_attach(struct pair *p)
 	char reason[POINT_REASON_MAX] = "";
 	struct point *point;
 
+	pair_open_target(p, reason, sizeof(reason));
 	if (p->target->complete)
 		with_image(p, pair_watch_complete);
 	if (!pair_reads_point(p))
 		return;
 	if (!p->target->image) {
-		relation_break(e, p, -EIO, p->target->error);
+		relation_break(e, p, -EIO, *reason ? reason : p->target->error);
 		return;
 	}
 	/* A LUN or file that cannot be opened ("no longer configured") is waited
@@ -618,25 +625,35 @@ void relation_element_changed(struct engine *e, struct element *el)
 	TAILQ_FOREACH(p, &el->source_of, link)
 		if (pair_reads_point(p))
 			relation_break(e, p, -EIO, reason);
+	if (el->target_of && pair_reads_point(el->target_of))
+		relation_break(e, el->target_of, -EIO, reason);
 }
 
 /* ---- the end --------------------------------------------------------------------- */
 
-/* Which of the two groups go with a relationship. */
+/* Which of its groups go with a relationship. */
 struct leaving {
-	bool source_group, group;
+	bool source_group, target_group, group;
 };
+
+/* Whose members the targets are. */
+static struct group *member_group(const struct relationship *rel)
+{
+	return rel->target_group ? rel->target_group : rel->group;
+}
 
 static struct leaving groups_that_go(const struct relationship *rel, bool delete_images)
 {
-	struct group *g = rel->group;
+	struct group *const groups[] = { rel->source_group, rel->target_group, rel->group };
+	bool goes[3];
 
-	return (struct leaving){
-		.source_group = rel->source_group &&
-				group_goes_with(rel->source_group, rel,
-						rel->source_group->n_members),
-		.group = group_goes_with(g, rel, delete_images ? 0 : g->n_members),
-	};
+	for (unsigned i = 0; i < 3; i++) {
+		struct group *g = groups[i];
+		bool empties = delete_images && g == member_group(rel);
+
+		goes[i] = g && group_goes_with(g, rel, empties ? 0 : g->n_members);
+	}
+	return (struct leaving){ goes[0], goes[1], goes[2] };
 }
 
 /* job: NULL = stays as it is. */
@@ -645,8 +662,15 @@ static int end_in_store(struct engine *e, struct relationship *rel, bool delete_
 {
 	store_begin(e->store);
 	store_relationship_delete(e->store, rel->row.id);
+	for (size_t i = 0; i < rel->n_pairs && relation_has_luns(rel); i++) {
+		struct store_element row;
+
+		element_row(rel->pairs[i]->target, &row);
+		row.complete = false;
+		store_element_update(e->store, &row);
+	}
 	if (delete_images) {
-		store_members_set(e->store, rel->group->obj.id, NULL, 0);
+		store_members_set(e->store, member_group(rel)->obj.id, NULL, 0);
 		for (size_t i = 0; i < rel->n_pairs; i++)
 			store_element_delete(e->store, rel->pairs[i]->target->obj.id);
 	}
@@ -654,6 +678,8 @@ static int end_in_store(struct engine *e, struct relationship *rel, bool delete_
 		store_job_update(e->store, job);
 	if (goes->source_group)
 		store_group_delete(e->store, rel->source_group->obj.id);
+	if (goes->target_group)
+		store_group_delete(e->store, rel->target_group->obj.id);
 	if (goes->group)
 		store_group_delete(e->store, rel->group->obj.id);
 	return store_commit(e->store);
@@ -676,12 +702,14 @@ static void unlink_locked(struct engine *e, struct relationship *rel, bool delet
 	}
 	if (rel->source_group)
 		rel->source_group->n_source--;
+	if (rel->target_group)
+		rel->target_group->n_target--;
 	if (job)
 		job_apply(rel->job, job);
 	if (rel->job)
 		rel->job->rel = NULL;
 	if (delete_images)
-		group_set_members(g, NULL, 0);
+		group_set_members(member_group(rel), NULL, 0);
 	g->rel = NULL;
 	g->ended = ++e->sequence;
 	g->copy_state = CIM_COPY_NOT_APPLICABLE;
@@ -707,6 +735,10 @@ static void tell_end(struct engine *e, struct relationship *rel, bool delete_ima
 	if (rel->source_group)
 		engine_event(e, ENGINE_EVENT_CHANGED, ENGINE_GROUP,
 			     rel->source_group->obj.id, FILE_BIT(GROUP_RELATIONSHIPS));
+	if (rel->target_group)
+		engine_event(e, ENGINE_EVENT_CHANGED, ENGINE_GROUP,
+			     rel->target_group->obj.id,
+			     FILE_BIT(GROUP_RELATIONSHIPS) | FILE_BIT(GROUP_MEMBERS));
 	if (rel->job)
 		engine_event(e, ENGINE_EVENT_CHANGED, ENGINE_JOB, rel->job->obj.id,
 			     JOB_STATE_FILES);
@@ -714,17 +746,43 @@ static void tell_end(struct engine *e, struct relationship *rel, bool delete_ima
 		     FILE_BIT(GROUP_N_FILES) - 1);
 }
 
+/* A LUN is an element like others again: its data is what it holds itself. */
+static void release_lun(struct engine *e, struct pair *p)
+{
+	struct element *el = p->target;
+	struct image *image;
+	bool complete;
+
+	if (!element_is_lun(el))
+		return;
+	complete = el->complete;
+	engine_lock(e);
+	image = target_release_locked(el);
+	engine_unlock(e);
+	if (image && !complete)
+		image_retire(image, true);
+	image_unref(image);
+	if (complete)
+		return;
+	pair_remove_map(p);
+	engine_event(e, ENGINE_EVENT_CONTENT, ENGINE_ELEMENT, el->obj.id, 0);
+}
+
 int relation_end(struct engine *e, struct relationship *rel, bool delete_images,
 		 unsigned job_state)
 {
 	struct group *g = rel->group, *source_group = rel->source_group;
+	struct group *target_group = rel->target_group;
 	struct element **images = calloc(rel->n_pairs + 1, sizeof(*images));
 	bool ends_job = job_state && rel->job && !job_is_over(rel->job);
-	struct leaving goes = groups_that_go(rel, delete_images);
 	struct store_job job;
+	struct leaving goes;
 	size_t n = rel->n_pairs;
 	int r;
 
+	/* LUNs stay as they are. */
+	delete_images = delete_images && !relation_has_luns(rel);
+	goes = groups_that_go(rel, delete_images);
 	if (ends_job)
 		job_end_row(rel, job_state, CIM_RETURN_FAILED,
 			    "its relationship was ended", &job);
@@ -742,6 +800,7 @@ int relation_end(struct engine *e, struct relationship *rel, bool delete_images,
 	for (size_t i = 0; i < n; i++) {
 		pair_detach(rel->pairs[i]);
 		images[i] = rel->pairs[i]->target;
+		release_lun(e, rel->pairs[i]);
 	}
 	for (size_t i = 0; i < n; i++)
 		if (rel->pairs[i]->point)
@@ -756,6 +815,8 @@ int relation_end(struct engine *e, struct relationship *rel, bool delete_images,
 	relation_free(rel);
 	if (goes.source_group)
 		group_drop(e, source_group, false);
+	if (goes.target_group)
+		group_drop(e, target_group, false);
 	if (goes.group)
 		group_drop(e, g, false);
 	return 0;

@@ -51,6 +51,7 @@ static void call_free(struct replica_call *call)
 	spec_done(&call->spec);
 	free(call->sources);
 	free(call->target_ids);
+	free(call->targets);
 	free(call->members);
 	free(call->quiesce_command);
 	free(call->thaw_command);
@@ -72,6 +73,7 @@ static void answer(struct replica_call *call)
 static void give_up(struct replica_call *call)
 {
 	struct group *group = call->group, *source_group = call->source_group;
+	struct group *target_group = call->target_group;
 	struct engine *e = call->engine;
 
 	if (call->listed)
@@ -79,6 +81,7 @@ static void give_up(struct replica_call *call)
 	if (call->hold)
 		hold_end(call->hold);
 	hold_sources(call, -1);
+	target_hold(call, -1);
 	call->group->call = NULL;
 	if (call->cmd)
 		call->cmd->outcome = call->outcome;
@@ -86,6 +89,8 @@ static void give_up(struct replica_call *call)
 	call_free(call);
 	if (source_group)
 		group_go_if_unused(e, source_group);
+	if (target_group)
+		group_go_if_unused(e, target_group);
 	group_go_if_unused(e, group);
 }
 
@@ -95,6 +100,8 @@ static void delete_rows(struct replica_call *call)
 {
 	struct engine *e = call->engine;
 
+	if (call->targets)
+		return;
 	store_begin(e->store);
 	for (size_t i = 0; i < call->n; i++)
 		store_element_delete(e->store, call->target_ids[i]);
@@ -140,6 +147,7 @@ void replica_target_row(const struct replica_call *call, size_t i,
 void replica_call_done(struct replica_call *call)
 {
 	hold_sources(call, -1);
+	target_hold(call, -1);
 	call_free(call);
 }
 
@@ -185,6 +193,32 @@ static void instant_taken(struct instant *in, int error)
 	give_up(call);
 }
 
+/* A new image: its row. */
+static void make_image_row(struct replica_call *call, size_t i)
+{
+	struct store_element row;
+	int64_t id;
+
+	replica_target_row(call, i, &row);
+	row.id = 0;
+	id = store_element_insert(call->engine->store, &row);
+	call->target_ids[i] = id > 0 ? (uint64_t)id : 0;
+	call->members[i].make = INSTANT_IMAGE_NEW;
+	call->members[i].target = call->target_ids[i];
+	call->members[i].generation = 1;
+}
+
+/* A LUN: without an instant nothing is made for it. */
+static void take_lun(struct replica_call *call, size_t i)
+{
+	const struct element *el = call->targets[i];
+
+	call->target_ids[i] = el->obj.id;
+	if (!replica_idle_state(call))
+		target_set_member(&call->members[i], el, source_size(call->sources[i]),
+				  el->generation + 1);
+}
+
 /* Draws the ids: rows of images and points. */
 static int make_rows(struct replica_call *call)
 {
@@ -193,21 +227,15 @@ static int make_rows(struct replica_call *call)
 
 	store_begin(e->store);
 	for (size_t i = 0; i < call->n; i++) {
-		struct store_element row;
-		int64_t id;
-
-		replica_target_row(call, i, &row);
-		row.id = 0;
-		id = store_element_insert(e->store, &row);
-		call->target_ids[i] = id > 0 ? (uint64_t)id : 0;
 		call->members[i] = (struct instant_member){
 			.source = call->sources[i],
 			.pool = call->pool,
-			.size = row.size,
-			.make = INSTANT_IMAGE_NEW,
-			.target = call->target_ids[i],
-			.generation = 1,
+			.size = source_size(call->sources[i]),
 		};
+		if (call->targets)
+			take_lun(call, i);
+		else
+			make_image_row(call, i);
 	}
 	r1 = instant_add_rows(&call->instant);
 	r = store_commit(e->store);
@@ -284,13 +312,16 @@ static void start_hold(struct replica_call *call)
 
 /* ---- LOGIN ----------------------------------------------------------------------- */
 
-/* A source that is not ready; NULL if all are.  With news on their way, that are
- * taken next, it may be another device than the one known here (invariant I6). */
+/* A source or target that is not ready; NULL if all are.  With news on their way, that
+ * are taken next, it may be another device than the one known here (invariant I6). */
 static const struct element *not_ready(const struct replica_call *call, char *why,
 				       size_t size)
 {
-	for (size_t i = 0; i < call->n; i++) {
-		struct element *el = call->sources[i];
+	size_t n = call->targets ? 2 * call->n : call->n;
+
+	for (size_t i = 0; i < n; i++) {
+		struct element *el =
+			i < call->n ? call->sources[i] : call->targets[i - call->n];
 
 		if (!element_is_ready(el, why, size))
 			return el;
@@ -310,6 +341,10 @@ static bool try_login(struct replica_call *call)
 	char why[800] = "";
 
 	el = not_ready(call, why, sizeof(why));
+	if (!el && target_check_ready(call) < 0) {
+		give_up(call);
+		return true;
+	}
 	if (!el) {
 		if (call->listed)
 			TAILQ_REMOVE(&call->engine->calls, call, link);
@@ -341,8 +376,8 @@ void replica_run_calls(struct engine *e)
 
 /* ---- CHECK ----------------------------------------------------------------------- */
 
-static int fail_missing(struct replica_call *call, const char *parameter,
-			const char *kind, const char *name, enum engine_class class)
+int replica_fail_missing(struct replica_call *call, const char *parameter,
+			 const char *kind, const char *name, enum engine_class class)
 {
 	char names[256];
 
@@ -361,8 +396,9 @@ static int find_sources(struct replica_call *call)
 	if (*call->spec.source_group) {
 		g = object_by_name(e, ENGINE_GROUP, call->spec.source_group);
 		if (!g)
-			return fail_missing(call, "SourceGroup", "group",
-					    call->spec.source_group, ENGINE_GROUP);
+			return replica_fail_missing(call, "SourceGroup", "group",
+						    call->spec.source_group,
+						    ENGINE_GROUP);
 		if (g == call->group)
 			return outcome_fail(&call->outcome, CIM_RETURN_INVALID_PARAMETER,
 					    0,
@@ -378,8 +414,9 @@ static int find_sources(struct replica_call *call)
 	} else {
 		one = object_by_name(e, ENGINE_ELEMENT, call->spec.source_element);
 		if (!one)
-			return fail_missing(call, "SourceElement", "element",
-					    call->spec.source_element, ENGINE_ELEMENT);
+			return replica_fail_missing(call, "SourceElement", "element",
+						    call->spec.source_element,
+						    ENGINE_ELEMENT);
 	}
 	call->n = g ? g->n_members : 1;
 	call->sources = calloc(call->n, sizeof(*call->sources));
@@ -403,6 +440,12 @@ static int check_sources(struct replica_call *call)
 					    "\"%s\" is a target of relationship \"%s\"; "
 					    "it can be a source once it is detached",
 					    el->obj.name, el->target_of->rel->row.name);
+		if (el->target_call)
+			return outcome_fail(&call->outcome, CIM_RETURN_IN_USE, 0,
+					    "\"%s\" is about to be a target, of the spec "
+					    "of group \"%s\"",
+					    el->obj.name,
+					    el->target_call->group->obj.name);
 		if (el->origin == STORE_ORIGIN_REPLICA && !el->complete)
 			return outcome_fail(&call->outcome, CIM_RETURN_FAILED, 0,
 					    "\"%s\" is an image that was never completed",
@@ -426,7 +469,8 @@ static int find_pool(struct replica_call *call)
 				    e->config->path);
 	call->pool = object_by_name(e, ENGINE_POOL, name);
 	return call->pool ? 0 :
-			    fail_missing(call, "TargetPool", "pool", name, ENGINE_POOL);
+			    replica_fail_missing(call, "TargetPool", "pool", name,
+						 ENGINE_POOL);
 }
 
 static void find_same_name(void *thing, void *opaque)
@@ -455,7 +499,7 @@ static int check_names(struct replica_call *call)
 				    "\"%s\" already; choose another name",
 				    call->same_name->obj.name,
 				    call->spec.relationship_name);
-	for (size_t i = 0; i < call->n; i++) {
+	for (size_t i = 0; i < call->n && !call->targets; i++) {
 		target_name(call, i, name, sizeof(name));
 		if (strlen(name) > NAME_ELEMENT_MAX_LEN)
 			return outcome_fail(&call->outcome, CIM_RETURN_INVALID_PARAMETER,
@@ -484,18 +528,12 @@ static int check_group(struct replica_call *call)
 			"spec: group \"%s\" has a relationship already; write "
 			"Detach or ReturnToResourcePool to its control first",
 			g->obj.name);
+	if (g->n_target)
+		return outcome_fail(&call->outcome, CIM_RETURN_IN_USE, 0,
+				    "spec: group \"%s\" is the TargetGroup of another "
+				    "group's relationship; end that first",
+				    g->obj.name);
 	return 0;
-}
-
-static int check_members(struct replica_call *call)
-{
-	if (!call->group->n_members)
-		return 0;
-	return outcome_fail(
-		&call->outcome, CIM_RETURN_INVALID_PARAMETER, 0,
-		"TargetGroup: this group has members; write TargetGroup=%s to "
-		"overwrite them, or empty the list, or use another group",
-		call->group->obj.name);
 }
 
 /* Before anything else, and before the call holds anything. */
@@ -508,13 +546,15 @@ static int check(struct replica_call *call, const char *text, size_t len)
 	if (!r)
 		r = find_sources(call);
 	if (!r)
-		r = check_members(call);
+		r = target_find(call);
 	if (!r)
 		r = find_pool(call);
 	if (!r)
 		r = check_names(call);
 	if (!r)
 		r = check_sources(call);
+	if (!r)
+		r = target_check(call);
 	if (!r)
 		r = replica_decide_consistency(call);
 	return r;
@@ -571,6 +611,7 @@ void replica_write_spec(struct engine *e, struct engine_command *cmd)
 	call->cmd = cmd;
 	cmd->priv = call;
 	hold_sources(call, 1);
+	target_hold(call, 1);
 	g->call = call;
 	call->phase = REPLICA_LOGIN;
 	call->deadline_ns = timefmt_monotonic_ns() + LOGIN_MS * UINT64_C(1000000);

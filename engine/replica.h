@@ -21,6 +21,8 @@ struct replica_call {
 	struct group *source_group; /* NULL: one SourceElement */
 	struct element **sources;
 	uint64_t *target_ids;
+	struct group *target_group; /* NULL: `group` */
+	struct element **targets;   /* LUNs; NULL: images are made */
 	size_t n;
 	struct pool_object *pool;
 	const struct group *same_name;
@@ -42,6 +44,14 @@ struct replica_call {
  * about. */
 int replica_decide_consistency(struct replica_call *call);
 
+/* target.c: finds the TargetGroup and, if it has members, the targets; checks them;
+ * and again when all have logged in. */
+int target_find(struct replica_call *call);
+int target_check(struct replica_call *call);
+int target_check_ready(struct replica_call *call);
+/* by 1: nothing else takes them from now on; -1: no more. */
+void target_hold(struct replica_call *call, int by);
+
 /* A state that is established without an instant; 0 = the copy starts. */
 unsigned replica_idle_state(const struct replica_call *call);
 
@@ -56,6 +66,8 @@ void replica_start(struct replica_call *call);
 void replica_target_row(const struct replica_call *call, size_t i,
 			struct store_element *row);
 void replica_call_done(struct replica_call *call);
+int replica_fail_missing(struct replica_call *call, const char *parameter,
+			 const char *kind, const char *name, enum engine_class class);
 
 /* Parks a write until its relationship reaches a state (0 = answers at once). */
 void replica_wait(struct engine *e, struct relationship *rel, unsigned copy_state,

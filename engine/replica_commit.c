@@ -21,6 +21,7 @@
 struct replica_made {
 	struct relationship *rel;
 	struct element **targets;
+	bool luns;	 /* are objects already */
 	struct job *job; /* NULL: nothing to do until Activate */
 	size_t n;
 };
@@ -31,7 +32,7 @@ static void made_free(struct replica_made *m)
 	if (m->job)
 		job_free(m->job);
 	for (size_t i = 0; m->targets && i < m->n; i++)
-		if (m->targets[i])
+		if (m->targets[i] && !m->luns)
 			element_free(m->targets[i]);
 	free(m->targets);
 	free(m);
@@ -102,6 +103,15 @@ static int add_job(struct replica_call *call, struct replica_made *m,
 	return m->job ? 0 : -ENOMEM;
 }
 
+/* What becomes of the row of a LUN. */
+static void lun_row(const struct replica_call *call, size_t i, struct store_element *row)
+{
+	element_row(call->targets[i], row);
+	row->complete = false;
+	if (call->members[i].make)
+		row->generation = call->members[i].generation;
+}
+
 static int add_pair(struct replica_call *call, struct replica_made *m, size_t i)
 {
 	const struct store_relationship *rel = &m->rel->row;
@@ -131,9 +141,20 @@ static int add_pair(struct replica_call *call, struct replica_made *m, size_t i)
 	if (!m->rel->pairs[i])
 		return -ENOMEM;
 	m->rel->n_pairs = i + 1;
+	if (call->targets) {
+		m->targets[i] = call->targets[i];
+		lun_row(call, i, &target);
+		return store_element_update(call->engine->store, &target);
+	}
 	replica_target_row(call, i, &target);
 	m->targets[i] = element_new(call->engine, &target);
 	return m->targets[i] ? 0 : -ENOMEM;
+}
+
+/* Whose members the targets are, or become. */
+static struct group *member_group(const struct replica_call *call)
+{
+	return call->target_group ? call->target_group : call->group;
 }
 
 static int write_all(struct replica_call *call, struct replica_made *m)
@@ -159,16 +180,32 @@ static int write_all(struct replica_call *call, struct replica_made *m)
 	m->rel->pairs = calloc(call->n, sizeof(*m->rel->pairs));
 	m->targets = calloc(call->n, sizeof(*m->targets));
 	m->n = call->n;
+	m->luns = call->targets;
 	if (!m->rel->pairs || !m->targets)
 		return -ENOMEM;
 	for (size_t i = 0; i < call->n && r >= 0; i++)
 		r = add_pair(call, m, i);
-	if (r >= 0)
-		r = store_members_set(store, call->group->obj.id, call->target_ids,
+	if (r >= 0 && !call->targets)
+		r = store_members_set(store, member_group(call)->obj.id, call->target_ids,
 				      call->n);
 	if (call->hold)
 		hold_store_relationship(call->hold, row.id);
 	return r;
+}
+
+/* The target's data is the image from here on. */
+static void connect_lun(struct replica_call *call, size_t i)
+{
+	struct instant_member *m = &call->members[i];
+	struct element *el = call->targets[i];
+
+	engine_lock(call->engine);
+	el->complete = false;
+	if (m->make)
+		el->generation = m->generation;
+	el->image = move_ptr(m->image);
+	element_switch_handles(el);
+	engine_unlock(call->engine);
 }
 
 /* Not visible yet: images get their sources, so that nobody sees one without. */
@@ -177,6 +214,7 @@ static void connect(struct replica_call *call, struct replica_made *m)
 	struct relationship *rel = m->rel;
 
 	rel->group = call->group;
+	rel->target_group = call->target_group;
 	rel->source_group = call->source_group;
 	rel->source_element = call->source_group ? NULL : call->sources[0];
 	for (size_t i = 0; i < call->n; i++) {
@@ -186,7 +224,10 @@ static void connect(struct replica_call *call, struct replica_made *m)
 		p->source = call->sources[i];
 		p->target = m->targets[i];
 		p->point = call->members[i].point;
-		element_open(p->target);
+		if (call->targets)
+			connect_lun(call, i);
+		else
+			element_open(p->target);
 		if (p->target->image && pair_reads_point(p))
 			pair_connect(p, p->target->image,
 				     p->point ? p->point->point : NULL);
@@ -205,6 +246,10 @@ static void link_locked(struct replica_call *call, struct replica_made *m)
 		rel->source_group->n_source++;
 		rel->source_group->goes_when_unused = false;
 	}
+	if (rel->target_group) {
+		rel->target_group->n_target++;
+		rel->target_group->goes_when_unused = false;
+	}
 	for (size_t i = 0; i < call->n; i++) {
 		struct pair *p = rel->pairs[i];
 
@@ -213,7 +258,10 @@ static void link_locked(struct replica_call *call, struct replica_made *m)
 		p->source->n_source++;
 		TAILQ_INSERT_TAIL(&p->source->source_of, p, link);
 		p->target->target_of = p;
-		object_add(e, &p->target->obj);
+		if (!m->luns)
+			object_add(e, &p->target->obj);
+		else
+			element_switch_handles(p->target);
 		object_add(e, &p->obj);
 	}
 	if (m->job) {
@@ -221,7 +269,8 @@ static void link_locked(struct replica_call *call, struct replica_made *m)
 		m->job->rel = rel;
 		object_add(e, &m->job->obj);
 	}
-	group_set_members(g, m->targets, call->n);
+	if (!m->luns)
+		group_set_members(member_group(call), m->targets, call->n);
 	g->rel = rel;
 	g->call = NULL;
 	if (call->hold)
@@ -237,7 +286,15 @@ static void tell_made(struct engine *e, struct relationship *rel)
 	for (size_t i = 0; i < rel->n_pairs; i++) {
 		struct pair *p = rel->pairs[i];
 
-		engine_event_object(e, ENGINE_EVENT_CREATED, &p->target->obj, 0, false);
+		if (element_is_lun(p->target)) {
+			engine_event(e, ENGINE_EVENT_CONTENT, ENGINE_ELEMENT,
+				     p->target->obj.id, 0);
+			engine_event(e, ENGINE_EVENT_CHANGED, ENGINE_ELEMENT,
+				     p->target->obj.id, FILE_BIT(ELEMENT_RELATIONSHIPS));
+		} else {
+			engine_event_object(e, ENGINE_EVENT_CREATED, &p->target->obj, 0,
+					    false);
+		}
 		engine_event_object(e, ENGINE_EVENT_CREATED, &p->obj, g->obj.id, false);
 		engine_event(e, ENGINE_EVENT_CHANGED, ENGINE_ELEMENT, p->source->obj.id,
 			     FILE_BIT(ELEMENT_RELATIONSHIPS));
@@ -247,8 +304,13 @@ static void tell_made(struct engine *e, struct relationship *rel)
 	if (rel->source_group)
 		engine_event(e, ENGINE_EVENT_CHANGED, ENGINE_GROUP,
 			     rel->source_group->obj.id, FILE_BIT(GROUP_RELATIONSHIPS));
-	engine_event(e, ENGINE_EVENT_CHANGED, ENGINE_POOL,
-		     rel->pairs[0]->target->pool->obj.id, FILE_BIT(POOL_IMAGES));
+	if (rel->target_group)
+		engine_event(e, ENGINE_EVENT_CHANGED, ENGINE_GROUP,
+			     rel->target_group->obj.id,
+			     FILE_BIT(GROUP_RELATIONSHIPS) | FILE_BIT(GROUP_MEMBERS));
+	if (rel->pairs[0]->target->pool)
+		engine_event(e, ENGINE_EVENT_CHANGED, ENGINE_POOL,
+			     rel->pairs[0]->target->pool->obj.id, FILE_BIT(POOL_IMAGES));
 	relation_tell(e, rel, FILE_BIT(GROUP_N_FILES) - 1);
 }
 

@@ -196,6 +196,8 @@ table new <<'END'
 5|EINVAL|SourceAccessPoint|SourceElement=iqn.2026-01.org.x:t/1 SyncType=Clone
 5|EINVAL|TargetGroup|SourceElement=f0 SyncType=Clone TargetGroup=empty TargetElementCount=1
 5|EINVAL|source group itself|SourceGroup=prod SyncType=Clone TargetGroup=prod
+5|ENOENT|TargetGroup: there is no group "prud"; groups: .*prod|SourceElement=f0 SyncType=Clone TargetGroup=prud
+6|EBUSY|group "live" is in a relationship|SourceElement=f0 SyncType=Clone TargetGroup=live
 6|EBUSY|target of relationship "live"|SourceElement=live_1 SyncType=Clone
 6|EBUSY|RelationshipName.*"live"|SourceGroup=prod SyncType=Clone RelationshipName=live
 6|EBUSY|element "taken_1"|SourceGroup=prod SyncType=Clone RelationshipName=taken
@@ -213,7 +215,6 @@ note "names and exclusions"
 
 # What this version does not do; 5 where it would be wrong in any version.
 table new <<'END'
-1|ENOTSUP|TargetGroup|SourceGroup=prod SyncType=Clone TargetGroup=empty
 1|ENOTSUP|SourceAccessPoint|SourceElement=f0 SyncType=Clone SourceAccessPoint=ap
 1|ENOTSUP|TargetAccessPoint|SourceElement=f0 SyncType=Clone TargetAccessPoint=ap
 5|ENOENT|no \[setting fast\].*paired.*reserved|SourceGroup=prod SyncType=Clone ReplicationSettingData=fast
