@@ -2,7 +2,7 @@
 
 /*
  * The background copy of one image: a cursor that walks over the chunk map and
- * keeps up to COPIER_WINDOW fills under way.
+ * keeps some fills under way, as many as the store says.
  *
  * copier_step() does all that can be done now and returns; it is called when
  * anything has changed: copy started, fill ended, source ready, buffer free,
@@ -35,8 +35,7 @@
 #include "engine/image_int.h"
 
 enum {
-	COPIER_WINDOW = 12,	 /* fills under way */
-	COPIER_READS = 4,	 /* of them at the source: more only queue there */
+	COPIER_READS = 4,	 /* fills at the source: more only queue there */
 	MAP_PAGE_CHUNKS = 32768, /* chunks that one page of the map speaks of */
 };
 /* Unmapped runs shorter than this are read with what lies around them. */
@@ -328,7 +327,7 @@ static enum next look_locked(struct image *img, struct fill **ret_fill)
 		return NEXT_NOTHING;
 	if (c->cursor >= n_chunks)
 		return at_the_end(img);
-	if (c->n_fills >= COPIER_WINDOW || c->n_reading >= COPIER_READS ||
+	if (c->n_fills >= img->store->window || c->n_reading >= COPIER_READS ||
 	    !volume_is_ready(point_volume(img->source)) || !img->store->is_ready(img))
 		return NEXT_NOTHING;
 	run = chunkmap_run(img->map, c->cursor, n_chunks - c->cursor, &set);

@@ -455,6 +455,7 @@ const struct image_store image_file_store = {
 	.change = file_change,
 	.fill = file_fill,
 	.drain = file_drain,
+	.window = 12,
 	.flush = file_flush,
 	.seek = file_seek,
 	.sync = sync_file,

@@ -112,6 +112,8 @@ struct image_store {
 	/* Sees that all that are written end soon. */
 	void (*drain)(struct image *image);
 
+	unsigned window; /* the copier's fills at once that are not written */
+
 	/* Answers the ops of image->flushes (those that came meanwhile, too) when all
 	 * that was answered before is durable, bits included. */
 	void (*flush)(struct image *image);
@@ -285,6 +287,8 @@ void image_step(struct dataop *op);
 void image_check_queued(struct dataop *op);
 /* Parks a request whose connection was lost; the reaper lets it look again. */
 void image_park_lost(struct dataop *op);
+/* The chunk of a byte; of one behind copy_size, one behind those of the map. */
+uint64_t image_chunk_of(const struct image *image, uint64_t offset);
 /* As chunkmap_run(), also of chunks behind those of the map, which are set. */
 int64_t image_run(struct image *image, uint64_t chunk, uint64_t max, bool *ret_set);
 /* Whether all chunks of a range are set, as far as memory knows. */

@@ -302,6 +302,14 @@ static void seek(struct image *img, struct dataop *op)
 
 /* ---- the entries ----------------------------------------------------------- */
 
+uint64_t image_chunk_of(const struct image *img, uint64_t offset)
+{
+	uint64_t chunk = offset / img->chunk_size;
+	uint64_t n_chunks = chunkmap_n_chunks(img->map);
+
+	return offset < img->copy_size || chunk >= n_chunks ? chunk : n_chunks;
+}
+
 int64_t image_run(struct image *img, uint64_t chunk, uint64_t max, bool *ret_set)
 {
 	if (chunk < chunkmap_n_chunks(img->map))
@@ -312,7 +320,7 @@ int64_t image_run(struct image *img, uint64_t chunk, uint64_t max, bool *ret_set
 
 bool image_range_is_set(struct image *img, uint64_t offset, size_t len)
 {
-	uint64_t chunk = offset / img->chunk_size;
+	uint64_t chunk = image_chunk_of(img, offset);
 	uint64_t end = (offset + len - 1) / img->chunk_size + 1;
 	bool set = true;
 

@@ -514,6 +514,7 @@ const struct image_store image_lun_store = {
 	.change = lun_change,
 	.fill = lun_fill,
 	.drain = lun_drain,
+	.window = 8, /* what it holds of the memory while the target hangs */
 	.flush = lun_flush,
 	.seek = lun_seek,
 	.sync = lun_sync,

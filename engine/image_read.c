@@ -313,7 +313,7 @@ static enum step look_locked(struct image *img, struct dataop *op,
 			     struct fill **ret_fills)
 {
 	uint64_t end = (op->offset + op->len - 1) / img->chunk_size + 1;
-	int64_t chunk = first_absent(img, op->offset / img->chunk_size, end);
+	int64_t chunk = first_absent(img, image_chunk_of(img, op->offset), end);
 	struct filler *filler;
 
 	if (chunk < 0)

@@ -272,7 +272,7 @@ static enum step absent_locked(struct image *img, struct change *c, uint64_t chu
 
 static enum step look_locked(struct image *img, struct change *c, struct fill **ret_fill)
 {
-	uint64_t chunk = c->at / img->chunk_size;
+	uint64_t chunk = image_chunk_of(img, c->at);
 	uint64_t end = (c->at + c->len - 1) / img->chunk_size + 1;
 	uint64_t first = end, last = 0;
 	enum step step = STEP_GO;
