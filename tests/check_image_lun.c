@@ -381,9 +381,9 @@ START_TEST(an_image_that_is_retired_writes_nothing_more)
 	ck_assert_int_eq(pool_remove_map(rig_pool, IMAGE, 1), 0);
 	ck_assert_int_eq(pool_create_map(rig_pool, IMAGE, SIZE, 1), 0);
 	open_image();
+	ram_resume(rig_target);
 	/* Of a chunk that it has. */
 	ck_assert_int_eq(do_io(before, ENGINE_IO_WRITE, mine, 2 * CHUNK, CHUNK), -EIO);
-	ram_resume(rig_target);
 	wait_io_end(&w);
 	image_unref(before);
 	WAIT_FOR(is_complete());
