@@ -13,6 +13,9 @@ start_tgtd
 add_target 1
 add_lun 1 1 32M
 add_lun 1 2 16M thin
+add_target 2
+add_lun 2 1 32M
+add_lun 2 2 20M
 write_conf <<-END
 	[element db0]
 	url = $(lun_url 1 1)
@@ -20,10 +23,17 @@ write_conf <<-END
 	[element log0]
 	url = $(lun_url 1 2)
 	access = exclusive
+	[element db1]
+	url = $(lun_url 2 1)
+	access = exclusive
+	[element log1]
+	url = $(lun_url 2 2)
+	access = exclusive
 END
 start_lunfs
-wait_until 10 file_has "$MNT/elements/db0/OperationalStatus" OK
-wait_until 10 file_has "$MNT/elements/log0/OperationalStatus" OK
+for e in db0 log0 db1 log1; do
+	wait_until 10 file_has "$MNT/elements/$e/OperationalStatus" OK
+done
 mkdir "$MNT/groups/prod"
 echo "db0 log0" > "$MNT/groups/prod/members"
 
@@ -46,6 +56,8 @@ while read -r line; do
 	grep -qxF "$line" "$T/out" || fail "README: \"$line\" is not in: $(cat "$T/out")"
 done < "$T/said"
 assert_eq "db0
-log0" "$(ls "$MNT/elements")" "what is left"
+db1
+log0
+log1" "$(ls "$MNT/elements")" "what is left"
 assert_eq prod "$(ls "$MNT/groups")" "what is left"
 stop_lunfs
