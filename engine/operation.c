@@ -149,6 +149,21 @@ static bool lacks_source(struct relationship *rel, const char *name, struct outc
 	return false;
 }
 
+/* A target without the pool for its map, and the point's. */
+static bool lacks_pool(const struct relationship *rel, const char *name,
+		       struct outcome *o)
+{
+	for (size_t i = 0; i < rel->n_pairs; i++) {
+		if (pair_pool(rel->pairs[i]))
+			continue;
+		outcome_fail(o, CIM_RETURN_FAILED, 0,
+			     "%s: target %s: pool %s is no longer configured", name,
+			     rel->pairs[i]->target->obj.name, rel->row.pool);
+		return true;
+	}
+	return false;
+}
+
 static void take_instant(struct engine *e, struct relationship *rel, const char *name,
 			 bool force, struct outcome *o)
 {
@@ -157,7 +172,7 @@ static void take_instant(struct engine *e, struct relationship *rel, const char 
 			       rel->row.thaw_command);
 	int r;
 
-	if (lacks_source(rel, name, o))
+	if (lacks_source(rel, name, o) || lacks_pool(rel, name, o))
 		return;
 	if (same && same != rel->hold) {
 		outcome_fail(o, CIM_RETURN_IN_USE, 0,

@@ -86,8 +86,9 @@ ready
 
 # ---- killed in mid-copy ----
 
-arm s slow bytes_per_second=$((16 * mib))
+arm s slow bytes_per_second=$((10 * mib))
 begin
+kills=0
 for percent in 5 15 25 35; do
 	wait_until 60 has_percent $percent
 	# Whole chunks, and parts of them, of what has come and what has not.
@@ -97,19 +98,49 @@ for percent in 5 15 25 35; do
 	# The source goes on, the copy is of its instant.
 	dd if="$T/piece" of="$MNT/elements/s1/data" bs=64K count=1 seek=$((RANDOM % 3000)) \
 		conv=notrunc,fsync status=none
+	# A slow machine may be done by now.
+	if ! file_has "$G/CopyState" Unsynchronized || has_percent 95; then
+		break
+	fi
 	kill9_lunfs
 	start_lunfs
 	assert_eq Unsynchronized "$(cat "$G/CopyState")"
 	cmp -n 65536 "$T/expected" "$G/images/t1"
+	kills=$((kills + 1))
 done
+[ "$kills" -ge 2 ] || fail "killed $kills times only in mid-copy"
 ready
 disarm s slow
 is_right
 reads=$(proxy_count s read_bytes)
-[ "$reads" -lt $((2 * size)) ] || fail "killed four times: $reads bytes of $size were read"
-note "killed four times: $((reads / mib)) of $((size / mib)) MiB read"
+[ "$reads" -lt $((2 * size)) ] || fail "killed $kills times: $reads bytes of $size were read"
+note "killed $kills times: $((reads / mib)) of $((size / mib)) MiB read"
 cmp "$T/expected" <(head -c $size "$G/images/t1")
 echo Detach > "$G/control"
+
+# ---- stopped, and started without the target, and with it ----
+
+cp "$(lun_file 1 1)" "$T/expected"
+arm s slow bytes_per_second=$((40 * mib))
+begin
+wait_until 60 has_percent 5
+stop_lunfs
+before=$(sha256sum < "$(lun_file 2 1)")
+cp "$CONF" "$T/whole.conf"
+awk '/^\[/ { on = /element t1/ } !on' "$T/whole.conf" > "$CONF"
+start_lunfs
+wait_until 20 file_matches "$G/waiting_for" '^t1: no longer configured'
+assert_eq Unsynchronized "$(cat "$G/CopyState")"
+must_fail head -c 1 "$MNT/elements/t1/data"
+assert_eq "$before" "$(sha256sum < "$(lun_file 2 1)")" "a target that is not configured"
+stop_lunfs
+cp "$T/whole.conf" "$CONF"
+start_lunfs
+ready
+disarm s slow
+is_right
+echo Detach > "$G/control"
+note "stopped in mid-copy, and started without its target"
 
 # ---- the target is away ----
 
@@ -205,6 +236,26 @@ echo ResyncReplica > "$G/control"
 is_right
 echo Detach > "$G/control"
 note "a write that failed, and ResyncReplica after it"
+
+# ---- its job is told to wait, and to end ----
+
+arm s slow bytes_per_second=$((40 * mib))
+begin
+wait_until 60 has_percent 5
+echo Suspend > "$G/job/control"
+assert_eq Suspended "$(cat "$G/CopyState")"
+cmp -n 65536 -i $((100 * mib)) "$T/expected" "$G/images/t1"
+echo Start > "$G/job/control"
+wait_until 60 has_percent 20
+echo Terminate > "$G/job/control"
+assert_eq Aborted "$(cat "$G/CopyState")"
+# What had not come is not there, and not what was there before.
+must_fail dd if="$G/images/t1" of="$T/read" bs=64K skip=3000 count=1 iflag=direct
+disarm s slow
+echo ResyncReplica > "$G/control"
+is_right
+echo Detach > "$G/control"
+note "Suspend, Start, Terminate"
 
 # ---- it becomes another LUN ----
 
