@@ -310,7 +310,7 @@ void engine_subscribe(struct engine *e,
 struct engine_handle;
 
 /* 0; -ENOENT; for writing -EROFS: an element that is `shared`, or a device that is
- * read-only.  Images are always writable. */
+ * read-only; -EBUSY: a spec is about to overwrite it.  Images are always writable. */
 int engine_data_open(struct engine *e, uint64_t element, bool write, pid_t pid,
 		     struct engine_handle **ret_handle);
 void engine_data_close(struct engine_handle *handle);

@@ -161,7 +161,7 @@ END_TEST
 static void log_in_again(void)
 {
 	pthread_mutex_lock(&rig_target->lock);
-	rig_target->session++;
+	__atomic_add_fetch(&rig_target->session, 1, __ATOMIC_RELEASE);
 	memcpy(rig_target->bytes, rig_target->durable, rig_target->size);
 	pthread_mutex_unlock(&rig_target->lock);
 	bd_count_login(&rig_target->base);
@@ -176,7 +176,7 @@ START_TEST(what_was_not_synced_before_a_new_login_is_copied_again)
 	ck_assert_int_eq(read_chunk(4), CHUNK);
 	log_in_again();
 	WAIT_FOR(has_synced(0));
-	WAIT_FOR(rig_target->n_syncs > 1);
+	WAIT_FOR(NOW(rig_target->n_syncs) > 1);
 	ck_assert_uint_eq(n_present(), 0);
 	WAIT_FOR(is_complete());
 	check_target("after logins");
@@ -193,7 +193,7 @@ START_TEST(a_read_that_a_new_login_has_overtaken_is_done_again)
 	ck_assert_int_eq(read_chunk(2), CHUNK);
 	SET(rig_target->silent, true);
 	wait_io_start(&w, image, ENGINE_IO_READ, buf, 2 * CHUNK, CHUNK);
-	WAIT_FOR(rig_target->kept);
+	WAIT_FOR(NOW(rig_target->kept));
 	log_in_again();
 	ram_resume(rig_target);
 	ck_assert_int_eq(wait_io_end(&w), CHUNK);
@@ -374,7 +374,7 @@ START_TEST(an_image_that_is_retired_writes_nothing_more)
 	SET(rig_target->silent, true);
 	image_start_copy(image);
 	wait_io_start(&w, image, ENGINE_IO_WRITE, mine, 39 * CHUNK, CHUNK);
-	WAIT_FOR(rig_target->kept);
+	WAIT_FOR(NOW(rig_target->kept));
 	before = move_ptr(image);
 	image_cut_off(before);
 	image_retire(before, true);

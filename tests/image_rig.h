@@ -60,7 +60,7 @@ struct ram {
 	char *mapped; /* one a chunk */
 	char *durable; /* what it has if it loses its cache; NULL: it does not */
 	uint64_t size;
-	unsigned session; /* what was submitted in another is dead */
+	unsigned session; /* atomic: what was submitted in another is dead */
 	bool dead;	  /* all is -EIO: another has its bytes */
 	struct bd_req *kept;
 	struct ram *next;
@@ -302,7 +302,7 @@ static inline void ram_away(struct ram *d)
 static inline void ram_back(struct ram *d)
 {
 	pthread_mutex_lock(&d->lock);
-	d->session++;
+	__atomic_add_fetch(&d->session, 1, __ATOMIC_RELEASE);
 	pthread_mutex_unlock(&d->lock);
 	bd_count_login(&d->base);
 	bd_set_state(&d->base, BD_READY, NULL);
@@ -314,7 +314,7 @@ static inline void ram_lose_cache(struct ram *d)
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&d->lock);
 	unsigned bias = rnd(5);
 
-	d->session++;
+	__atomic_add_fetch(&d->session, 1, __ATOMIC_RELEASE);
 	for (uint64_t at = 0; at < d->size; at += 512)
 		if (rnd(4) < bias)
 			memcpy(d->bytes + at, d->durable + at, 512);

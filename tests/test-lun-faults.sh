@@ -257,6 +257,39 @@ is_right
 echo Detach > "$G/control"
 note "Suspend, Start, Terminate"
 
+# ---- ended in mid-copy ----
+
+arm s slow bytes_per_second=$((40 * mib))
+begin
+wait_until 60 has_percent 5
+echo Detach > "$G/control"
+assert_eq Detaching "$(cat "$G/ProgressStatus")"
+assert_eq t1 "$(cat "$MNT/groups/dst/members")"
+kill9_lunfs
+start_lunfs
+ready
+disarm s slow
+assert_eq "Not Applicable" "$(timeout 60 cat "$G/wait/NotApplicable")"
+cmp -n $size "$T/expected" "$(lun_file 2 1)"
+cmp "$(lun_file 2 1)" "$MNT/elements/t1/data"
+arm s slow bytes_per_second=$((40 * mib))
+begin
+wait_until 60 has_percent 5
+cmp -n 65536 -i $((150 * mib)) "$T/expected" "$G/images/t1"
+# (The handle of cmp goes a moment after cmp.)
+wait_until 10 put "$G/control" ReturnToResourcePool
+assert_eq "" "$(cat "$MNT/elements/t1/relationships")"
+disarm s slow
+# Its data is what it holds, part of it old.
+cmp "$(lun_file 2 1)" "$MNT/elements/t1/data"
+must_fail cmp -n $size "$T/expected" "$(lun_file 2 1)"
+no_maps()
+{
+	[ -z "$(find "$POOL" -name 'e*')" ]
+}
+wait_until 20 no_maps
+note "Detach and ReturnToResourcePool in mid-copy"
+
 # ---- it becomes another LUN ----
 
 arm s slow bytes_per_second=$((40 * mib))
