@@ -38,8 +38,7 @@ int image_open_file(struct image *img, bool complete)
 		return img->fd;
 	/* A complete one takes no fills. */
 	if (!complete && !is_memory(img->fd))
-		img->direct_fd =
-			pool_open_image(img->pool, img->id, O_RDWR | O_DIRECT);
+		img->direct_fd = pool_open_image(img->pool, img->id, O_RDWR | O_DIRECT);
 	return 0;
 }
 

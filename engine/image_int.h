@@ -66,10 +66,10 @@ struct change {
 	struct filler filler; /* n 0: of nothing */
 	struct range range;
 	struct dataop *op;
-	uint64_t at;	 /* bytes: what lies before is done */
-	uint64_t len;	 /* of the piece that is next, or under way */
-	bool needs_fill; /* what it waits for, and fails with */
-	bool needs_sync; /* for one that is written */
+	uint64_t at;	       /* bytes: what lies before is done */
+	uint64_t len;	       /* of the piece that is next, or under way */
+	bool needs_fill;       /* what it waits for, and fails with */
+	bool needs_sync;       /* for one that is written */
 	struct volume_put put; /* the store's */
 	uint64_t restored; /* the sequence of the restore that has copied it back, or 0 */
 	struct chain_waiter copy_back;
