@@ -315,7 +315,7 @@ static void set_member(struct verify_call *call, size_t i)
 	struct member *m = &call->members[i];
 
 	m->call = call;
-	m->size = p->target->size;
+	m->size = pair_size(p);
 	for (int k = 0; k < 2; k++) {
 		m->ids[k] = both[k]->obj.id;
 		snprintf(m->names[k], sizeof(m->names[k]), "%s", both[k]->obj.name);

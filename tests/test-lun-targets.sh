@@ -230,6 +230,14 @@ no_maps()
 }
 wait_until 10 no_maps
 
+# What Verify compares is what was copied, not the rest of a larger target.
+echo Verify > $G/control
+wait_until 60 file_has $G/job/JobState Completed
+for i in 1 2 3; do
+	assert_match "^bytes_different 0$" "$(grep bytes_different $G/pairs/$i/verified)" \
+		"pairs/$i/verified"
+done
+
 # ---- a write to a target that is there ----
 
 printf written | dd of=elements/t1/data bs=1 seek=70000 conv=notrunc,fsync status=none
