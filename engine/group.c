@@ -136,7 +136,8 @@ static void find_user(void *thing, void *opaque)
 	const struct group *g = thing;
 	struct user_search *s = opaque;
 
-	if (g->rel && (g->rel->source_group == s->used || g->rel->target_group == s->used))
+	if (g->rel &&
+	    (g->rel->source_group == s->used || g->rel->target_group == s->used))
 		s->found = g->rel;
 }
 
@@ -152,8 +153,7 @@ static bool is_used(struct engine *e, const struct group *g, char *buf, size_t s
 			 "in a relationship, as the %s of \"%s\"; write Detach or "
 			 "ReturnToResourcePool to groups/%s/control first",
 			 s.found->source_group == g ? "source" : "target",
-			 s.found->row.name,
-			 s.found->group->obj.name);
+			 s.found->row.name, s.found->group->obj.name);
 	else if (g->call || g->n_source || g->n_target)
 		snprintf(buf, size,
 			 "to be in a relationship: a spec that names it is being carried "

@@ -208,7 +208,8 @@ static void describe_wait(struct relationship *rel, char *buf, size_t size)
 	for (size_t i = 0; i < rel->n_pairs && !*buf; i++)
 		if (rel->pairs[i]->restore_sequence)
 			describe_restore(rel->pairs[i], buf, size);
-		else if (rel->verify || rel->pairs[i]->copy_state == CIM_COPY_UNSYNCHRONIZED ||
+		else if (rel->verify ||
+			 rel->pairs[i]->copy_state == CIM_COPY_UNSYNCHRONIZED ||
 			 (rel->row.detaching && !rel->pairs[i]->target->complete)) {
 			describe_device(rel->pairs[i]->source, buf, size);
 			if (!*buf && element_is_lun(rel->pairs[i]->target))

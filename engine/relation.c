@@ -644,7 +644,8 @@ static struct group *member_group(const struct relationship *rel)
 
 static struct leaving groups_that_go(const struct relationship *rel, bool delete_images)
 {
-	struct group *const groups[] = { rel->source_group, rel->target_group, rel->group };
+	struct group *const groups[] = { rel->source_group, rel->target_group,
+					 rel->group };
 	bool goes[3];
 
 	for (unsigned i = 0; i < 3; i++) {
