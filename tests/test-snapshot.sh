@@ -105,7 +105,8 @@ Detach
 Dissolve
 Resync Replica
 Restore from Replica
-Return To ResourcePool" "$(cat groups/snap/control)" control
+Return To ResourcePool
+Verify" "$(cat groups/snap/control)" control
 scribble 1
 scribble 2
 is_content snap first 1 2
