@@ -109,6 +109,42 @@ START_TEST(it_finds_what_a_snapshot_and_its_source_differ_in)
 }
 END_TEST
 
+static void zeroed(struct engine_io *io, int error, const void *buf, size_t n)
+{
+	(void)buf;
+	(void)n;
+	ck_assert_int_eq(error, 0);
+	__atomic_store_n((bool *)io->opaque, true, __ATOMIC_RELEASE);
+}
+
+START_TEST(what_is_a_hole_on_one_side_only_is_compared)
+{
+	static unsigned char source[WHOLE_LUN], image[WHOLE_LUN];
+	CLEANUP_STRBUF struct strbuf want = STRBUF_INIT;
+	struct engine_io io = { .op = ENGINE_IO_ZERO,
+				.len = 8 * WHOLE_CHUNK,
+				.done = zeroed };
+	bool done = false;
+	uint64_t g;
+
+	whole_setup();
+	g = whole_replica("g", "SourceElement=a SyncType=Clone "
+			       "WaitForCopyState=Synchronized", 0);
+	io.handle = whole_open("g_1", true);
+	io.opaque = &done;
+	engine_data_submit(&io);
+	whole_until(__atomic_load_n(&done, __ATOMIC_ACQUIRE));
+	engine_data_close(io.handle);
+	verify(g);
+	whole_content("a", source);
+	whole_content("g_1", image);
+	ck_assert_mem_ne(source, image, 8 * WHOLE_CHUNK);
+	expect(&want, source, image);
+	ck_assert_str_eq(strstr(verified(g), "bytes_total"), want.s);
+	whole_teardown();
+}
+END_TEST
+
 /* ---- the end --------------------------------------------------------------------- */
 
 static uint64_t stalled_verify(void)
@@ -241,6 +277,7 @@ int main(void)
 	const TTest *const tests[] = {
 		it_finds_what_a_clone_and_its_source_differ_in,
 		it_finds_what_a_snapshot_and_its_source_differ_in,
+		what_is_a_hole_on_one_side_only_is_compared,
 		other_operations_end_it,
 		its_job_is_terminated_and_nothing_else_changes,
 		a_stop_ends_it_and_the_next_start_says_so,
