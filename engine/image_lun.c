@@ -156,7 +156,9 @@ static void fill_is_written(struct fill *f)
 		dataop_unqueue(op);
 		TAILQ_INSERT_TAIL(&readers, op, link);
 	}
-	drain = img->lun.bytes >= SYNC_BYTES || !TAILQ_EMPTY(&f->filler.waiters);
+	/* After image_cut_off() nobody else would. */
+	drain = img->lun.bytes >= SYNC_BYTES || !TAILQ_EMPTY(&f->filler.waiters) ||
+		!img->attached;
 	pthread_mutex_unlock(&img->lock);
 	filler_wake(&readers);
 	if (drain)
