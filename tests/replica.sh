@@ -43,12 +43,18 @@ is_over()
 	[ "$(cat "$MNT/groups/$1/CopyState")" = "Not Applicable" ]
 }
 
-# drop NAME...: with its images.
+give_back()
+{
+	echo ReturnToResourcePool > "$MNT/groups/$1/control"
+}
+
+# drop NAME...: with its images.  The kernel tells of the last close of a file when the
+# process that had it is gone already: until then it is In Use.
 drop()
 {
 	local name
 	for name; do
-		echo ReturnToResourcePool > "$MNT/groups/$name/control"
+		wait_until 10 give_back "$name"
 		wait_until 30 is_over "$name"
 		rmdir "$MNT/groups/$name"
 	done
