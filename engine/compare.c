@@ -243,13 +243,14 @@ static void read_failed(struct slice *s, int error, int side)
 	snprintf(reason, sizeof(reason),
 		 "%s: bytes %" PRIu64 " to %" PRIu64 " cannot be read: %s", c->names[side],
 		 s->offset, s->offset + s->length - 1, strerror(-error));
+	/* While it counts as under way: finish() cancels it. */
+	dataop_retry(c->params.dataops, &c->retry);
 	pthread_mutex_lock(&c->lock);
 	c->n_under_way--;
 	s->state = SLICE_LOST;
 	if (error != -EIO || (!away && ++s->tries == MAX_TRIES))
 		fail_locked(c, error, reason);
 	pthread_mutex_unlock(&c->lock);
-	dataop_retry(c->params.dataops, &c->retry);
 	wake(c);
 	compare_unref(c);
 }
@@ -366,9 +367,8 @@ static struct slice *next_slice(struct compare *c, bool retried)
 	return s;
 }
 
-static void start_slices(struct compare *c)
+static void start_slices(struct compare *c, bool retried)
 {
-	bool retried = !is_away(c);
 	struct slice *s;
 
 	while ((s = next_slice(c, retried)) && get_buffer(s)) {
@@ -474,7 +474,13 @@ static int has_own(const struct compare *c, uint64_t chunk, uint64_t *run, bool 
 {
 	int r = image_has_private(c->params.image, chunk, run, ret_has);
 
-	return r || *ret_has ? r : point_has_store(c->params.point, chunk, run, ret_has);
+	if (!r && !*ret_has)
+		r = point_has_store(c->params.point, chunk, run, ret_has);
+	/* The source reads as what it is being restored from, also where that is not
+	 * copied back yet, and nothing is kept for this one. */
+	if (!r && volume_is_restoring(c->params.volumes[0]))
+		*ret_has = true;
+	return r;
 }
 
 /* Finds the next stretch of a Snapshot; by the work. */
@@ -544,6 +550,9 @@ static void walk(struct work *work)
 	c->again = false;
 	pthread_mutex_unlock(&c->lock);
 	next = look(c, away);
+	/* A device that was never there would say that all of it is a hole. */
+	if (next == NEXT_SEEK && away && !c->params.point)
+		next = NEXT_LATER;
 	if (next == NEXT_END) {
 		finish(c);
 		compare_unref(c);
@@ -554,7 +563,7 @@ static void walk(struct work *work)
 	else if (next == NEXT_SEEK)
 		start_seeks(c);
 	else if (next == NEXT_SLICES)
-		start_slices(c);
+		start_slices(c, !away);
 	put_idle(c);
 	if (next == NEXT_LATER || away)
 		dataop_retry(c->params.dataops, &c->retry);
