@@ -597,12 +597,19 @@ static void stop_element(void *thing, void *opaque)
 	struct element *el = thing;
 	struct stop_message *stop = opaque;
 	bool keep = element_in_relationship(el);
+	struct image *image;
 	int r;
 
 	if (el->target_of)
 		pair_detach(el->target_of);
-	if (el->image) {
-		r = image_checkpoint(el->image);
+	engine_lock(el->engine);
+	image = el->image;
+	if (image)
+		image_ref(image);
+	engine_unlock(el->engine);
+	if (image) {
+		r = image_checkpoint(image);
+		image_unref(image);
 		if (r < 0)
 			log_error("%s: cannot sync the image: %s", el->obj.name,
 				  strerror(-r));

@@ -95,15 +95,23 @@ static void durable(struct draft *d)
 	instant_arm(in);
 	for (size_t i = 0; i < rel->n_pairs; i++) {
 		struct instant_member *m = &in->members[i];
-		struct image *old = rel->pairs[i]->target->image;
-		struct image *image = m->image ? m->image : old;
+		struct image *old;
+		struct image *image;
 
+		/* A handle's last close may take it away meanwhile. */
+		engine_lock(in->engine);
+		old = rel->pairs[i]->target->image;
+		if (old)
+			image_ref(old);
+		engine_unlock(in->engine);
+		image = m->image ? m->image : old;
 		pair_detach(rel->pairs[i]);
 		if (m->image && old)
 			image_retire(old, true);
 		if (image)
 			pair_connect(rel->pairs[i], image,
 				     m->point ? m->point->point : NULL);
+		image_unref(old);
 	}
 }
 
