@@ -308,14 +308,17 @@ static void source_read(struct engine_io *io, int error, const void *buf, size_t
 	submit(s, 1, target_read);
 }
 
-/* A buffer that no slice in use has; NULL: there is none. */
+/* A buffer that nothing is read into, nor was; NULL: there is none. */
 static void *take_idle(struct compare *c)
 {
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&c->lock);
 
-	for (unsigned i = 0; i < N_SLICES; i++)
-		if (c->slices[i].state == SLICE_FREE && c->slices[i].buf)
-			return move_ptr(c->slices[i].buf);
+	for (unsigned i = 0; i < N_SLICES; i++) {
+		struct slice *s = &c->slices[i];
+
+		if ((s->state == SLICE_FREE || s->state == SLICE_LOST) && s->buf)
+			return move_ptr(s->buf);
+	}
 	return move_ptr(c->spare);
 }
 
@@ -498,12 +501,15 @@ static void find_own(struct compare *c)
 		if (run)
 			r = has_own(c, chunk, &run, &has);
 	}
-	pthread_mutex_lock(&c->lock);
-	if (r < 0) {
+	if (r < 0)
 		snprintf(reason, sizeof(reason), "%s: its map cannot be read: %s",
 			 c->names[1], strerror(-r));
+	/* What was kept since is not all. */
+	else if (point_is_broken(c->params.point, reason, sizeof(reason)))
+		r = -EIO;
+	pthread_mutex_lock(&c->lock);
+	if (r < 0)
 		fail_locked(c, r, reason);
-	}
 	take_data_locked(c, chunk * POOL_CHUNK_SIZE);
 	c->end = (chunk + run) * POOL_CHUNK_SIZE;
 	if (c->end > c->params.size)

@@ -451,6 +451,7 @@ int element_open(struct element *el)
 int element_open_as_source(struct element *el)
 {
 	char file[64], url[4400];
+	struct image *image;
 	int r;
 
 	if (el->origin != STORE_ORIGIN_REPLICA || el->bd || *el->error)
@@ -461,8 +462,16 @@ int element_open_as_source(struct element *el)
 	if (r >= 0)
 		r = open_url(el, url);
 	/* What is open keeps its image, whose requests go through the volume. */
-	if (r >= 0 && el->image)
-		image_redirect(el->image, el->volume);
+	if (r < 0)
+		return r;
+	engine_lock(el->engine);
+	image = el->image;
+	if (image)
+		image_ref(image);
+	engine_unlock(el->engine);
+	if (image)
+		image_redirect(image, el->volume);
+	image_unref(image);
 	return r;
 }
 
