@@ -578,7 +578,7 @@ static void target_failure(void)
 	time = flushed;
 	pthread_mutex_unlock(&model);
 	ram_away(rig_target);
-	ram_lose_cache(rig_target);
+	ram_fail(rig_target);
 	ram_back(rig_target);
 	pthread_mutex_unlock(&weather);
 	settle(time, "after a failure of the target");

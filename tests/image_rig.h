@@ -61,6 +61,7 @@ struct ram {
 	char *durable; /* what it has if it loses its cache; NULL: it does not */
 	uint64_t size;
 	unsigned session; /* atomic: what was submitted in another is dead */
+	bool is_down;	  /* nobody has logged in since its power failed */
 	bool dead;	  /* all is -EIO: another has its bytes */
 	struct bd_req *kept;
 	struct ram *next;
@@ -129,7 +130,7 @@ static inline int ram_run(struct ram *d, struct bd_req *req, unsigned session)
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&d->lock);
 	if (d->dead)
 		return -EIO;
-	if (session != d->session)
+	if (session != d->session || d->is_down)
 		return -ENOTCONN;
 	ram_count(d, req);
 	switch (req->op) {
@@ -303,6 +304,7 @@ static inline void ram_back(struct ram *d)
 {
 	pthread_mutex_lock(&d->lock);
 	__atomic_add_fetch(&d->session, 1, __ATOMIC_RELEASE);
+	d->is_down = false;
 	pthread_mutex_unlock(&d->lock);
 	bd_count_login(&d->base);
 	bd_set_state(&d->base, BD_READY, NULL);
@@ -314,11 +316,20 @@ static inline void ram_lose_cache(struct ram *d)
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&d->lock);
 	unsigned bias = rnd(5);
 
-	__atomic_add_fetch(&d->session, 1, __ATOMIC_RELEASE);
 	for (uint64_t at = 0; at < d->size; at += 512)
 		if (rnd(4) < bias)
 			memcpy(d->bytes + at, d->durable + at, 512);
 	memcpy(d->durable, d->bytes, d->size);
+}
+
+/* Its power fails, with the same: nothing is carried out until somebody has logged in
+ * anew, also if it was submitted before its owner knew. */
+static inline void ram_fail(struct ram *d)
+{
+	pthread_mutex_lock(&d->lock);
+	d->is_down = true;
+	pthread_mutex_unlock(&d->lock);
+	ram_lose_cache(d);
 }
 
 /* Its volume lets go of it; ram_free() once all has ended. */
