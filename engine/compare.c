@@ -8,7 +8,7 @@
  *
  *   free -> wanted    it has its range; waits for a buffer
  *        -> reading   the source, then the target
- *        -> lost      a device is away: it is read again at the next retry
+ *        -> lost      a read failed: it is wanted again at the next retry
  *        -> ended     its bits say which blocks differ
  *        -> free      those before it have ended too: counted, in order
  *
@@ -67,6 +67,7 @@ struct compare {
 
 	pthread_mutex_t lock; /* protects what follows */
 	bool working, again;  /* the work is queued or runs; something happened since */
+	bool retried;	       /* retry has come, and nobody has looked yet */
 	bool cancelled, finished;
 	void *spare;	      /* a buffer that came; or NULL */
 	unsigned n_under_way; /* requests without an answer */
@@ -115,7 +116,13 @@ static void wake(struct compare *c)
 
 static void retry_came(struct dataop_retry *retry)
 {
-	wake((struct compare *)((char *)retry - offsetof(struct compare, retry)));
+	struct compare *c =
+		(struct compare *)((char *)retry - offsetof(struct compare, retry));
+
+	pthread_mutex_lock(&c->lock);
+	c->retried = true;
+	pthread_mutex_unlock(&c->lock);
+	wake(c);
 }
 
 static void put_buffer(struct compare *c, void *buf)
@@ -232,6 +239,19 @@ static bool is_away(const struct compare *c)
 	return false;
 }
 
+/* Nothing of a slice is under way any more. */
+static void leave(struct slice *s, enum slice_state state)
+{
+	struct compare *c = s->compare;
+
+	pthread_mutex_lock(&c->lock);
+	c->n_under_way--;
+	s->state = state;
+	pthread_mutex_unlock(&c->lock);
+	wake(c);
+	compare_unref(c);
+}
+
 /* A read of a slice failed: it is tried again, or that is the end.  The lock is not
  * held. */
 static void read_failed(struct slice *s, int error, int side)
@@ -246,19 +266,15 @@ static void read_failed(struct slice *s, int error, int side)
 	/* While it counts as under way: finish() cancels it. */
 	dataop_retry(c->params.dataops, &c->retry);
 	pthread_mutex_lock(&c->lock);
-	c->n_under_way--;
-	s->state = SLICE_LOST;
 	if (error != -EIO || (!away && ++s->tries == MAX_TRIES))
 		fail_locked(c, error, reason);
 	pthread_mutex_unlock(&c->lock);
-	wake(c);
-	compare_unref(c);
+	leave(s, SLICE_LOST);
 }
 
 static void target_read(struct engine_io *io, int error, const void *buf, size_t n)
 {
 	struct slice *s = io->opaque;
-	struct compare *c = s->compare;
 	bool differs;
 
 	if (error || n != s->length) {
@@ -274,12 +290,7 @@ static void target_read(struct engine_io *io, int error, const void *buf, size_t
 		if (memcmp((const char *)s->buf + at, (const char *)buf + at, len))
 			s->differs[b / 64] |= UINT64_C(1) << (b % 64);
 	}
-	pthread_mutex_lock(&c->lock);
-	c->n_under_way--;
-	s->state = SLICE_ENDED;
-	pthread_mutex_unlock(&c->lock);
-	wake(c);
-	compare_unref(c);
+	leave(s, SLICE_ENDED);
 }
 
 static void submit(struct slice *s, int side,
@@ -296,6 +307,13 @@ static void submit(struct slice *s, int side,
 	engine_data_submit(&s->io);
 }
 
+static bool is_over(struct compare *c)
+{
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&c->lock);
+
+	return c->cancelled || c->result.error;
+}
+
 static void source_read(struct engine_io *io, int error, const void *buf, size_t n)
 {
 	struct slice *s = io->opaque;
@@ -304,15 +322,17 @@ static void source_read(struct engine_io *io, int error, const void *buf, size_t
 		read_failed(s, error ? error : -EIO, 0);
 		return;
 	}
+	if (is_over(s->compare)) {
+		leave(s, SLICE_LOST);
+		return;
+	}
 	memcpy(s->buf, buf, n);
 	submit(s, 1, target_read);
 }
 
 /* A buffer that nothing is read into, nor was; NULL: there is none. */
-static void *take_idle(struct compare *c)
+static void *take_idle_locked(struct compare *c)
 {
-	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&c->lock);
-
 	for (unsigned i = 0; i < N_SLICES; i++) {
 		struct slice *s = &c->slices[i];
 
@@ -322,12 +342,30 @@ static void *take_idle(struct compare *c)
 	return move_ptr(c->spare);
 }
 
+static void *take_idle(struct compare *c)
+{
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&c->lock);
+
+	return take_idle_locked(c);
+}
+
+/* The same; NULL also while a slice wants one. */
+static void *take_unwanted(struct compare *c)
+{
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&c->lock);
+
+	for (unsigned i = 0; i < N_SLICES; i++)
+		if (c->slices[i].state == SLICE_WANTED)
+			return NULL;
+	return take_idle_locked(c);
+}
+
 /* Others may wait for what this one needs no more. */
 static void put_idle(struct compare *c)
 {
 	void *buf;
 
-	while ((buf = take_idle(c)))
+	while ((buf = take_unwanted(c)))
 		put_buffer(c, buf);
 }
 
@@ -346,17 +384,17 @@ static bool get_buffer(struct slice *s)
 }
 
 /* The next slice to be started, marked as such; NULL: none. */
-static struct slice *next_slice(struct compare *c, bool retried)
+static struct slice *next_slice(struct compare *c)
 {
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&c->lock);
 	struct slice *s;
 
 	count_ended_locked(c);
-	if (c->phase != PHASE_SLICES || c->result.error)
+	if (c->phase != PHASE_SLICES || c->result.error || c->cancelled)
 		return NULL;
 	for (unsigned i = 0; i < c->n; i++) {
 		s = &c->slices[(c->head + i) % N_SLICES];
-		if (s->state == SLICE_WANTED || (s->state == SLICE_LOST && retried))
+		if (s->state == SLICE_WANTED)
 			return s;
 	}
 	if (c->n == N_SLICES || c->next >= c->end)
@@ -370,11 +408,21 @@ static struct slice *next_slice(struct compare *c, bool retried)
 	return s;
 }
 
-static void start_slices(struct compare *c, bool retried)
+/* Not by the wake of their own failure: the tries would be used up in no time. */
+static void retry_lost(struct compare *c)
+{
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&c->lock);
+
+	for (unsigned i = 0; i < N_SLICES; i++)
+		if (c->slices[i].state == SLICE_LOST)
+			c->slices[i].state = SLICE_WANTED;
+}
+
+static void start_slices(struct compare *c)
 {
 	struct slice *s;
 
-	while ((s = next_slice(c, retried)) && get_buffer(s)) {
+	while ((s = next_slice(c)) && get_buffer(s)) {
 		pthread_mutex_lock(&c->lock);
 		s->state = SLICE_READING;
 		c->n_under_way++;
@@ -549,12 +597,16 @@ static void walk(struct work *work)
 {
 	struct compare *c =
 		(struct compare *)((char *)work - offsetof(struct compare, work));
-	bool away = is_away(c), again;
+	bool away = is_away(c), again, retried;
 	enum next next;
 
 	pthread_mutex_lock(&c->lock);
 	c->again = false;
+	retried = c->retried;
+	c->retried = false;
 	pthread_mutex_unlock(&c->lock);
+	if (retried && !away)
+		retry_lost(c);
 	next = look(c, away);
 	/* A device that was never there would say that all of it is a hole. */
 	if (next == NEXT_SEEK && away && !c->params.point)
@@ -569,7 +621,7 @@ static void walk(struct work *work)
 	else if (next == NEXT_SEEK)
 		start_seeks(c);
 	else if (next == NEXT_SLICES)
-		start_slices(c, !away);
+		start_slices(c);
 	put_idle(c);
 	if (next == NEXT_LATER || away)
 		dataop_retry(c->params.dataops, &c->retry);

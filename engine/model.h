@@ -590,6 +590,8 @@ void relation_restore_progress(const struct relationship *rel,
 
 /* operation_verify.c: Verify, in a job.  0 or -errno: not begun. */
 int operation_start_verify(struct engine *e, struct relationship *rel);
+/* Records the end of one that is over, where that could not be done yet. */
+void relation_record_verified(struct engine *e, struct relationship *rel);
 /* The one that is under way ends without a result; its job is the caller's. */
 void relation_stop_verify(struct relationship *rel);
 /* Of the one that is under way; the lock is held, or by the engine's thread. */

@@ -7,7 +7,10 @@
  *   begun      the job is durable and running, rel->verify set; the write is answered
  *   opened     by a worker: a handle of each source and target, which no user sees
  *   comparing  all pairs at once
- *   ended      when the last pair's has ended: the job, and `verified` of each pair
+ *   over       the last pair's has ended: `verified` of each pair says what was found, and
+ *              nothing is open any more; the job's end is to be recorded, which is tried
+ *              at each tick until it can be
+ *   ended      the job
  *
  * Whatever gives the relationship another job, or ends it, stops a Verify first: it lets
  * go of the relationship at once, and is freed when nothing of it is under way any more.
@@ -50,6 +53,7 @@ struct verify_call {
 	char reason[COMPARE_REASON_MAX];
 	int64_t begun_ms;
 	unsigned n_comparing; /* atomic */
+	bool over;	      /* nothing is under way, and rel->verify has it */
 	size_t n;
 	struct member members[];
 };
@@ -81,7 +85,7 @@ void pair_describe_verified(const struct pair *p, struct strbuf *b)
 	const struct verify_call *call = p->rel->verify;
 	struct compare_result res = { 0 };
 
-	if (!call) {
+	if (!call || call->over) {
 		strbuf_adds(b, p->verified ? p->verified : "");
 		return;
 	}
@@ -132,23 +136,28 @@ static void sum_up(const struct verify_call *call, struct strbuf *b, int *ret_er
 
 /* ---- the end --------------------------------------------------------------------- */
 
-static void call_free(struct verify_call *call)
+/* Lets go of all but what was found. */
+static void call_close(struct verify_call *call)
 {
-	struct engine *e = call->engine;
-
 	for (size_t i = 0; i < call->n; i++)
 		for (int k = 0; k < 2; k++) {
 			if (call->members[i].handles[k])
-				engine_data_close(call->members[i].handles[k]);
-			volume_unref(call->members[i].volumes[k]);
+				engine_data_close(move_ptr(call->members[i].handles[k]));
+			volume_unref(move_ptr(call->members[i].volumes[k]));
 		}
 	for (size_t i = 0; i < call->n; i++) {
-		compare_unref(call->members[i].compare);
-		image_unref(call->members[i].image);
-		point_unref(call->members[i].point);
+		image_unref(move_ptr(call->members[i].image));
+		point_unref(move_ptr(call->members[i].point));
 	}
+	engine_work_done(call->engine);
+}
+
+/* A closed one. */
+static void call_free(struct verify_call *call)
+{
+	for (size_t i = 0; i < call->n; i++)
+		compare_unref(call->members[i].compare);
 	free(call);
-	engine_work_done(e);
 }
 
 void relation_stop_verify(struct relationship *rel)
@@ -160,6 +169,10 @@ void relation_stop_verify(struct relationship *rel)
 	engine_lock(call->engine);
 	rel->verify = NULL;
 	engine_unlock(call->engine);
+	if (call->over) {
+		call_free(call);
+		return;
+	}
 	call->rel = NULL;
 	for (size_t i = 0; i < call->n; i++)
 		if (call->members[i].compare)
@@ -181,9 +194,7 @@ static void keep_results(struct verify_call *call)
 			continue;
 		compare_get_result(m->compare, &res);
 		describe(m, &res, call->begun_ms, now, &b);
-		text = strdup(b.s);
-		if (!text)
-			continue;
+		text = strdup(b.s); /* NULL: better nothing than what was found before */
 		engine_lock(call->engine);
 		free(call->rel->pairs[i]->verified);
 		call->rel->pairs[i]->verified = text;
@@ -191,37 +202,55 @@ static void keep_results(struct verify_call *call)
 	}
 }
 
-static void finish(struct engine *e, struct verify_call *call)
+void relation_record_verified(struct engine *e, struct relationship *rel)
 {
-	struct relationship *rel = call->rel;
+	const struct verify_call *call = rel->verify;
 	CLEANUP_STRBUF struct strbuf b = STRBUF_INIT;
 	struct draft d;
-	int error;
+	int error, r;
 
+	if (!call->over)
+		return;
 	sum_up(call, &b, &error);
-	keep_results(call);
-	if (draft_begin(&d, rel) >= 0) {
+	r = draft_begin(&d, rel);
+	if (r >= 0) {
 		d.job_state = error ? CIM_JOB_EXCEPTION : CIM_JOB_COMPLETED;
 		d.job_error_code = error ? outcome_code_of_errno(-error) : 0;
 		d.job_error = b.len ? b.s : "";
 		/* It stops this Verify, as any end of its job does. */
-		if (draft_commit(e, &d) < 0)
-			log_error("%s: cannot record the end of Verify", rel->row.name);
+		r = draft_commit(e, &d);
 	}
-	relation_stop_verify(rel);
+	if (r < 0)
+		log_error("%s: cannot record the end of Verify: %s; it is tried again",
+			  rel->row.name, strerror(-r));
+	else
+		relation_tell(e, rel, FILE_BIT(GROUP_CONTROL));
+}
+
+static void finish(struct engine *e, struct verify_call *call)
+{
+	struct relationship *rel = call->rel;
+
+	keep_results(call);
+	engine_lock(e);
+	call->over = true;
+	engine_unlock(e);
 	for (size_t i = 0; i < rel->n_pairs; i++)
 		engine_event(e, ENGINE_EVENT_CHANGED, ENGINE_PAIR,
 			     rel->pairs[i]->obj.id, FILE_BIT(PAIR_VERIFIED));
-	relation_tell(e, rel, FILE_BIT(GROUP_CONTROL));
+	relation_record_verified(e, rel);
 }
 
 static void take_end(struct engine *e, struct message *m)
 {
 	struct verify_call *call = (struct verify_call *)m;
 
-	if (call->rel && !engine_is_stopping(e))
+	call_close(call);
+	if (call->rel && !engine_is_stopping(e)) {
 		finish(e, call);
-	else if (call->rel)
+		return;
+	}
+	if (call->rel)
 		relation_stop_verify(call->rel);
 	call_free(call);
 }

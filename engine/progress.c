@@ -307,6 +307,8 @@ void relation_tick(struct engine *e, struct relationship *rel, int64_t now_ms)
 	for (size_t i = 0; i < rel->n_pairs; i++)
 		if (rel->pairs[i]->restored)
 			pair_record_restored(e, rel->pairs[i]);
+	if (rel->verify)
+		relation_record_verified(e, rel);
 	if (state != CIM_COPY_UNSYNCHRONIZED && state != CIM_COPY_SUSPENDED &&
 	    state != CIM_COPY_MIXED && rel->row.sync_type != CIM_SYNC_SNAPSHOT &&
 	    !rel->verify)

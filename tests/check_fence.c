@@ -7,7 +7,6 @@
 #include "tests/unit.h"
 
 #include <errno.h>
-#include <sqlite3.h>
 #include <sys/stat.h>
 
 #include "conf/cim.h"
@@ -292,18 +291,6 @@ END_TEST
 
 /* ---- a state store that does not commit --------------------------------------------- */
 
-static void store_sql(const char *sql)
-{
-	sqlite3 *db;
-	char *error = NULL;
-
-	ck_assert_int_eq(sqlite3_open(whole_path("state/lunfs.db"), &db), SQLITE_OK);
-	sqlite3_busy_timeout(db, 5000);
-	ck_assert_msg(sqlite3_exec(db, sql, NULL, NULL, &error) == SQLITE_OK, "%s: %s",
-		      sql, error);
-	sqlite3_close(db);
-}
-
 /* An instant is counted by the sequence of its points. */
 static const char break_store[] =
 	"CREATE TRIGGER broken BEFORE UPDATE OF sequence ON point "
@@ -317,24 +304,24 @@ START_TEST(a_commit_that_fails_in_the_fence_leaves_nothing)
 	setup("");
 	whole_group("prod", "a f");
 	g = whole_make(ENGINE_GROUP, "g");
-	store_sql(break_store);
+	whole_sql(break_store);
 	whole_put(g, GROUP_SPEC, "SourceGroup=prod SyncType=Snapshot\n", &cmd);
 	ck_assert_uint_eq(cmd.outcome.code, CIM_RETURN_FAILED);
 	nothing_is_there(g);
 	whole_fill("a", 1, 1);
 	whole_fill("f", 1, 1);
-	store_sql("DROP TRIGGER broken");
+	whole_sql("DROP TRIGGER broken");
 	ck_assert_uint_eq(whole_put(g, GROUP_SPEC, "SourceGroup=prod SyncType=7\n", NULL),
 			  0);
 	/* The same for a new instant, with an image that is open. */
 	whole_content("g_1", before);
-	store_sql(break_store);
+	whole_sql(break_store);
 	whole_control(g, "ResyncReplica", CIM_RETURN_JOB_STARTED);
 	whole_until(whole_job(g).state == CIM_JOB_EXCEPTION);
 	ck_assert_uint_eq(whole_state(g), CIM_COPY_SYNCHRONIZED);
 	whole_fill("a", 2, 2);
 	whole_is("g_1", before);
-	store_sql("DROP TRIGGER broken");
+	whole_sql("DROP TRIGGER broken");
 	whole_fill("g_1", 3, 3);
 	ck_assert_uint_eq(whole_pair(g, 1).copy_state, CIM_COPY_SKEWED);
 	whole_control(g, "ResyncReplica", CIM_RETURN_JOB_STARTED);
@@ -356,14 +343,14 @@ START_TEST(a_clone_whose_resync_fails_is_what_it_was)
 	g = whole_replica(
 		"g", "SourceElement=a SyncType=Clone WaitForCopyState=Synchronized", 0);
 	h = whole_open("g_1", true);
-	store_sql(break_store);
+	whole_sql(break_store);
 	whole_fill("a", 2, 2);
 	whole_control(g, "ResyncReplica Force", CIM_RETURN_JOB_STARTED);
 	whole_until(whole_job(g).state == CIM_JOB_EXCEPTION);
 	ck_assert_uint_eq(whole_state(g), CIM_COPY_SYNCHRONIZED);
 	whole_is("g_1", before);
 	/* Its users go on writing, and that counts. */
-	store_sql("DROP TRIGGER broken");
+	whole_sql("DROP TRIGGER broken");
 	ck_assert_int_eq(whole_write(h, 3, 3), 0);
 	ck_assert_uint_eq(whole_state(g), CIM_COPY_SKEWED);
 	ck_assert_int_eq(whole_read(h, 3, buf), 0);

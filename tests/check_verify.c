@@ -233,14 +233,69 @@ START_TEST(it_waits_for_a_device_that_is_away)
 {
 	uint64_t g;
 
+	whole_daemon("io_timeout = 1s\n");
 	whole_setup();
 	g = stalled_verify();
 	whole_rules("[away]\nstate = away\n");
 	whole_until(strstr(whole_info(g).waiting_for, "no connection"));
+	/* Its reads end, and are begun again. */
+	whole_until(strstr(whole_info(g).waiting_for, "for 2 s"));
 	ck_assert_uint_eq(whole_job(g).state, CIM_JOB_RUNNING);
 	whole_rules("");
 	whole_until(whole_job(g).state == CIM_JOB_COMPLETED);
 	ck_assert_ptr_nonnull(strstr(verified(g), "bytes_different 0"));
+	whole_teardown();
+}
+END_TEST
+
+START_TEST(a_read_that_fails_is_tried_again_later)
+{
+	struct job_info job;
+	uint64_t g;
+
+	whole_setup();
+	g = stalled_verify();
+	job_request(whole_job(g).id, "Terminate\n", 0);
+	whole_rules("[bad]\nevent = read\noffset = 2097152\nlength = 65536\n"
+		    "errno = EIO\n");
+	whole_control(g, "Verify", CIM_RETURN_JOB_STARTED);
+	whole_until(whole_job(g).state == CIM_JOB_EXCEPTION);
+	job = whole_job(g);
+	ck_assert_ptr_nonnull(strstr(job.error_description, "f: bytes 2097152 to "));
+	/* Three tries, and the retries are 200 ms from each other. */
+	ck_assert_int_ge(job.elapsed_ms, 200);
+	ck_assert_ptr_nonnull(strstr(verified(g), "error f: bytes 2097152 to "));
+	whole_teardown();
+}
+END_TEST
+
+static const char break_store[] = "CREATE TRIGGER broken BEFORE UPDATE OF state ON job "
+				  "BEGIN SELECT RAISE(ABORT, 'broken'); END";
+
+START_TEST(an_end_that_cannot_be_recorded_is_tried_again)
+{
+	uint64_t g;
+
+	whole_setup();
+	g = stalled_verify();
+	whole_sql(break_store);
+	whole_rules("");
+	whole_until(strstr(verified(g), "ended "));
+	ck_assert_uint_eq(whole_job(g).state, CIM_JOB_RUNNING);
+	job_request(whole_job(g).id, "Terminate\n", CIM_RETURN_FAILED);
+	ck_assert_uint_eq(whole_job(g).state, CIM_JOB_RUNNING);
+	whole_sql("DROP TRIGGER broken");
+	whole_until(whole_job(g).state == CIM_JOB_COMPLETED);
+	/* A stop waits for no such end. */
+	whole_rules(stalled);
+	whole_control(g, "Verify", CIM_RETURN_JOB_STARTED);
+	whole_sql(break_store);
+	whole_rules("");
+	whole_until(strstr(verified(g), "ended "));
+	whole_stop();
+	whole_sql("DROP TRIGGER broken");
+	ck_assert_int_eq(whole_start(), 0);
+	ck_assert_uint_eq(whole_job(g).state, CIM_JOB_EXCEPTION);
 	whole_teardown();
 }
 END_TEST
@@ -282,6 +337,8 @@ int main(void)
 		its_job_is_terminated_and_nothing_else_changes,
 		a_stop_ends_it_and_the_next_start_says_so,
 		it_waits_for_a_device_that_is_away,
+		a_read_that_fails_is_tried_again_later,
+		an_end_that_cannot_be_recorded_is_tried_again,
 		many_at_once_get_by_with_little_memory,
 	};
 

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sqlite3.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -122,13 +123,14 @@ void whole_rules(const char *text)
 static void describe(char *text, size_t size)
 {
 	int n = snprintf(text, size,
-			 "[daemon]\nstate_dir = %s/state\nio_timeout = 5\n%s\n"
+			 "[daemon]\nstate_dir = %s/state\n%s%s\n"
 			 "[pool p]\ntype = dir\npath = %s/pool\n"
 			 "[element f]\nurl = fault:%s/rules:file://%s/f\n"
 			 "access = exclusive\n"
 			 "[element s]\nurl = file://%s/s\n",
-			 whole_dir, daemon_lines, whole_dir, whole_dir, whole_dir,
-			 whole_dir);
+			 whole_dir,
+			 strstr(daemon_lines, "io_timeout") ? "" : "io_timeout = 5\n",
+			 daemon_lines, whole_dir, whole_dir, whole_dir, whole_dir);
 
 	for (const char *name = "abc"; *name; name++)
 		n += snprintf(text + n, size - (size_t)n,
@@ -285,6 +287,18 @@ uint64_t whole_replica(const char *name, const char *spec, unsigned code)
 void whole_control(uint64_t group, const char *operation, unsigned code)
 {
 	put_line(group, GROUP_CONTROL, operation, code);
+}
+
+void whole_sql(const char *sql)
+{
+	sqlite3 *db;
+	char *error = NULL;
+
+	ck_assert_int_eq(sqlite3_open(whole_path("state/lunfs.db"), &db), SQLITE_OK);
+	sqlite3_busy_timeout(db, 5000);
+	ck_assert_msg(sqlite3_exec(db, sql, NULL, NULL, &error) == SQLITE_OK, "%s: %s",
+		      sql, error);
+	sqlite3_close(db);
 }
 
 unsigned whole_remove(enum engine_class class, uint64_t id)

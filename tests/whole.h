@@ -63,6 +63,8 @@ uint64_t whole_replica(const char *name, const char *spec, unsigned code);
 /* Writes an operation that has to be answered with `code`. */
 void whole_control(uint64_t group, const char *operation, unsigned code);
 unsigned whole_remove(enum engine_class class, uint64_t id);
+/* Runs SQL on the state store, behind the engine's back. */
+void whole_sql(const char *sql);
 
 /* ---- looking --------------------------------------------------------------------- */
 
