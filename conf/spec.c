@@ -96,7 +96,7 @@ static const struct parameter {
 enum {
 	FIRST_VENDOR_VALUE = 32768,
 	MAX_VALUES = 32, /* of a map that are valid: the bits of .valid */
-	MAX_COUNT = 1,	 /* of TargetElementCount, so far */
+	MAX_COUNT = 256, /* of TargetElementCount: each has open files while it copies */
 };
 
 struct check {
@@ -311,9 +311,8 @@ static int check_count(struct check *check, int index, const char *value)
 	if (count > MAX_COUNT)
 		NOTE_UNSUPPORTED(check,
 				 "%s: %" PRIu64
-				 " is not supported by this version of LunFS; "
-				 "write 1 or leave it out",
-				 spec_parameters[index], count);
+				 " copies at once are not supported; write 1 to %d",
+				 spec_parameters[index], count, MAX_COUNT);
 	*(uint64_t *)field(&check->spec, index) = count;
 	return 0;
 }

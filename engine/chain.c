@@ -67,6 +67,7 @@ static void close_files(struct point *p)
 	if (p->fd >= 0)
 		close(p->fd);
 	pthread_mutex_destroy(&p->sync_lock);
+	share_done(&p->share);
 	free(p);
 }
 
@@ -126,6 +127,7 @@ int point_open(struct volume *volume, const struct point_params *params,
 	p->fd = -1;
 	p->chain = volume_chain(volume);
 	pthread_mutex_init(&p->sync_lock, NULL);
+	share_init(&p->share);
 	TAILQ_INIT(&p->to_sync);
 	if (params->pool)
 		r = open_files(p);
@@ -236,6 +238,11 @@ uint64_t chain_newest_sequence(struct chain *c)
 	const struct point *p = TAILQ_LAST(&c->points, point_list);
 
 	return p ? p->params.sequence : 0;
+}
+
+struct share *point_share(struct point *p)
+{
+	return &p->share;
 }
 
 uint64_t point_id(const struct point *p)

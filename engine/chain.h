@@ -34,6 +34,7 @@ struct chain;
 struct chain_waiter;
 struct point;
 struct restore;
+struct share;
 
 TAILQ_HEAD(chain_waiters, chain_waiter);
 
@@ -93,6 +94,9 @@ void point_tick(struct point *point);
  * the fence that is closed still, or not at all.  No call of the watcher afterwards, and
  * none running (so not from within one).  Its files are the caller's to delete. */
 void point_remove(struct point *point);
+
+/* Of the images whose source the point is (share.h). */
+struct share *point_share(struct point *point);
 
 uint64_t point_id(const struct point *point);
 uint64_t point_sequence(const struct point *point);

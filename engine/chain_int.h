@@ -22,6 +22,7 @@
 
 #include "engine/chain.h"
 #include "engine/chunkmap.h"
+#include "engine/share.h"
 
 struct preserve;
 TAILQ_HEAD(preserve_list, preserve);
@@ -34,6 +35,7 @@ struct point {
 	int fd;		      /* -1: no store */
 	struct chunkmap *map; /* NULL: no store */
 	uint64_t allocated;   /* atomic */
+	struct share share;
 	struct work destroy;
 
 	pthread_mutex_t sync_lock; /* held while the file is synced */

@@ -35,7 +35,6 @@
 #include "engine/image_int.h"
 
 enum {
-	COPIER_READS = 4,	 /* fills at the source: more only queue there */
 	MAP_PAGE_CHUNKS = 32768, /* chunks that one page of the map speaks of */
 };
 /* Unmapped runs shorter than this are read with what lies around them. */
@@ -259,6 +258,10 @@ static enum next read_run(struct image *img, uint64_t n, struct fill **ret_fill)
 {
 	struct fill *f;
 
+	if (img->copier.busy) {
+		__atomic_store_n(&img->copier.waits, true, __ATOMIC_RELAXED);
+		return NEXT_NOTHING;
+	}
 	if (n > FILL_BYTES / img->chunk_size)
 		n = FILL_BYTES / img->chunk_size;
 	f = *ret_fill = new_fill(img, n);
@@ -426,12 +429,14 @@ static void to_worker(struct image *img, struct work *work, void (*fn)(struct wo
 }
 
 /* Looks; of NEXT_ASK with a reference on the source's volume. */
-static enum next look(struct image *img, struct fill **ret_fill,
+static enum next look(struct image *img, bool busy, struct fill **ret_fill,
 		      struct volume **ret_volume)
 {
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&img->lock);
 	enum next next;
 
+	img->copier.busy = busy;
+	__atomic_store_n(&img->copier.waits, false, __ATOMIC_RELAXED);
 	do
 		next = look_locked(img, ret_fill);
 	while (next == NEXT_ON);
@@ -444,6 +449,20 @@ static enum next look(struct image *img, struct fill **ret_fill,
 	return next;
 }
 
+/* The same, with those that copy from the same point. */
+static enum next look_with_others(struct image *img, struct fill **ret_fill,
+				  struct volume **ret_volume)
+{
+	struct point *point = share_enter(img);
+	bool busy = point && share_is_busy(point, img);
+	enum next next = look(img, busy, ret_fill, ret_volume);
+
+	if (point && next == NEXT_FILL)
+		share_add_riders(point, *ret_fill);
+	share_exit(point);
+	return next;
+}
+
 /* One thing that can be done now; false when there is none. */
 static bool step_once(struct image *img)
 {
@@ -451,7 +470,7 @@ static bool step_once(struct image *img)
 	struct volume *volume = NULL;
 	struct fill *f = NULL;
 
-	switch (look(img, &f, &volume)) {
+	switch (look_with_others(img, &f, &volume)) {
 	case NEXT_FILL:
 		fill_start(f);
 		return true;
@@ -521,11 +540,18 @@ void copier_step(struct image *img)
 	image_unref(img);
 }
 
+void image_will_copy(struct image *img)
+{
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&img->lock);
+
+	if (!img->copier.running)
+		img->copier.moved_ns = timefmt_monotonic_ns();
+	img->copier.running = img->source && img->watched;
+}
+
 void image_start_copy(struct image *img)
 {
-	pthread_mutex_lock(&img->lock);
-	img->copier.running = img->source && img->watched;
-	pthread_mutex_unlock(&img->lock);
+	image_will_copy(img);
 	copier_step(img);
 }
 

@@ -10,6 +10,8 @@
  *                    stay holes; then the bits are set
  *   fill_end         out of image->fillers; those who waited look again
  *
+ * A rider (share.h) begins with point_was_read of its lead.
+ *
  * Bits get durable with the next checkpoint, after the data (invariant I2).
  */
 
@@ -169,9 +171,22 @@ static void note_error_locked(struct image *img, const struct fill *f, int error
 		img->copier.lost = true;
 }
 
+/* The last of those that share it puts it back. */
+static void put_shared(struct fill *f)
+{
+	struct fill_buf *b = move_ptr(f->shared);
+
+	if (__atomic_sub_fetch(&b->refs, 1, __ATOMIC_ACQ_REL))
+		return;
+	bufpool_put(f->image->all->bufs, BUFPOOL_COPY, b->buf, b->length);
+	free(b);
+}
+
 static void put_buffer(struct fill *f)
 {
-	if (f->own_buf)
+	if (f->shared)
+		put_shared(f);
+	else if (f->own_buf)
 		free(f->buf);
 	else if (f->buf)
 		bufpool_put(f->image->all->bufs,
@@ -194,9 +209,13 @@ void fill_end(struct fill *f, int error)
 	filler_leave_locked(img, &f->filler, &waiters);
 	last_direct = give_back_locked(img, f);
 	note_error_locked(img, f, error);
+	if (!error)
+		img->copier.moved_ns = timefmt_monotonic_ns();
 	pthread_mutex_unlock(&img->lock);
 
 	put_buffer(f);
+	if (f->req.point)
+		share_step(f->req.point);
 	point_unref(f->req.point);
 	wake(&waiters, f, error);
 	if (last_direct)
@@ -216,10 +235,11 @@ void fill_give_back(struct fill *f)
 
 	put_buffer(f);
 	f->buf = NULL;
-	point_unref(move_ptr(f->req.point));
 	pthread_mutex_lock(&img->lock);
 	last_direct = give_back_locked(img, f);
 	pthread_mutex_unlock(&img->lock);
+	share_step(f->req.point);
+	point_unref(move_ptr(f->req.point));
 	if (last_direct)
 		image_run_unwritten(img);
 	if (f->why != FILL_FOR_COPIER)
@@ -315,19 +335,22 @@ static bool accept(struct fill *f, int error)
 static void to_store(struct fill *f)
 {
 	struct image *img = f->image;
-	bool copier = f->why == FILL_FOR_COPIER;
+	struct point *point = f->why == FILL_FOR_COPIER ? f->req.point : NULL;
 
 	image_ref(img);
+	if (point)
+		point_ref(point);
 	img->store->fill(f);
-	if (copier)
+	if (point) {
+		share_step(point);
 		copier_step(img);
+	}
+	point_unref(point);
 	image_unref(img);
 }
 
-static void point_was_read(struct point_req *req, int error)
+static void arrived(struct fill *f, int error)
 {
-	struct fill *f = req->opaque;
-
 	if (!accept(f, error)) {
 		fill_end(f, -ENOTCONN);
 	} else if (error) {
@@ -337,6 +360,28 @@ static void point_was_read(struct point_req *req, int error)
 		__atomic_add_fetch(&f->image->bytes_copied, f->length, __ATOMIC_RELAXED);
 		to_store(f);
 	}
+}
+
+/* They find out for themselves what was wrong. */
+static void riders_arrived(const struct fill *lead, struct fill *riders, int error)
+{
+	struct fill *f;
+
+	while ((f = riders)) {
+		riders = f->next;
+		if (error || f->req.point != lead->req.point)
+			fill_end(f, -ENOTCONN);
+		else
+			arrived(f, 0);
+	}
+}
+
+static void point_was_read(struct point_req *req, int error)
+{
+	struct fill *f = req->opaque;
+
+	riders_arrived(f, move_ptr(f->riders), error);
+	arrived(f, error);
 }
 
 void fill_start(struct fill *f)
@@ -358,7 +403,7 @@ void fill_start(struct fill *f)
 		.opaque = f,
 	};
 	if (!source)
-		fill_end(f, -ENOTCONN);
+		point_was_read(&f->req, -ENOTCONN);
 	else if (!f->zero)
 		point_read(&f->req);
 	else if (accept(f, 0))

@@ -291,10 +291,21 @@ static void start_later(struct engine *e, struct message *m)
 		start(h);
 }
 
+/* One source may have several targets. */
+static bool is_listed(const struct hold_params *p, size_t i)
+{
+	for (size_t k = 0; k < i; k++)
+		if (p->sources[k] == p->sources[i])
+			return true;
+	return false;
+}
+
 static void list_sources(const struct hold_params *p, struct strbuf *names,
 			 struct strbuf *ids)
 {
 	for (size_t i = 0; i < p->n; i++) {
+		if (is_listed(p, i))
+			continue;
 		strbuf_addf(names, "%s%s", names->len ? " " : "",
 			    p->sources[i]->obj.name);
 		if (p->method == CONFIG_SHARED_RESERVE && hold_is_shared(p->sources[i]))
@@ -327,7 +338,8 @@ int hold_begin(const struct hold_params *p,
 	if (!h)
 		return -ENOMEM;
 	for (size_t i = 0; i < p->n; i++)
-		if (p->method == CONFIG_SHARED_RESERVE && hold_is_shared(p->sources[i]))
+		if (p->method == CONFIG_SHARED_RESERVE &&
+		    hold_is_shared(p->sources[i]) && !is_listed(p, i))
 			h->members[h->n++].element = p->sources[i];
 	h->rel = p->rel;
 	h->taken = taken;

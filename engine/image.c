@@ -199,8 +199,10 @@ void image_set_source(struct image *img, struct point *source, const char *sourc
 	img->attached = img->watched = true;
 	img->told = false;
 	pthread_mutex_unlock(&img->lock);
-	if (source)
+	if (source) {
+		share_join(source, img);
 		volume_listen(point_volume(source), &img->listener);
+	}
 	/* It may have become ready in between. */
 	image_run_parked(img);
 }
@@ -225,6 +227,7 @@ static void let_go(struct image *img, struct point *source)
 	if (!source)
 		return;
 	volume_unlisten(point_volume(source), &img->listener);
+	share_leave(source, img);
 	point_unref(source);
 }
 

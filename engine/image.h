@@ -124,9 +124,12 @@ int image_read_private(struct image *image, uint64_t chunk, char *buf);
 void image_trim(struct image *image);
 
 /* Starts the background copy, or goes on with it; stops it (fetching goes on).
- * Both return at once. */
+ * Both return at once.  Images that have one point as their source copy together: it is
+ * read once (share.h). */
 void image_start_copy(struct image *image);
 void image_pause_copy(struct image *image);
+/* Before the first of those is started: they begin together. */
+void image_will_copy(struct image *image);
 
 /* The image is complete and needs its source no more.  Its watcher is told of the
  * first write still; not of anything else. */

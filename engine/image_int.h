@@ -12,8 +12,10 @@
 #include "engine/engine.h"
 #include "engine/image.h"
 #include "engine/ranges.h"
+#include "engine/share.h"
 
 enum {
+	COPIER_READS = 4,      /* fills at the source: more only queue there */
 	FILL_BYTES = 1 << 20,  /* the most one fill takes: written in one piece */
 	IMAGE_MAX_FETCHES = 8, /* fills at once on behalf of users */
 	IMAGE_MAX_READS = 16,  /* reads at once that go through to the source */
@@ -37,11 +39,18 @@ enum fill_for {
 	FILL_FOR_CHANGE, /* of a part of its chunk */
 };
 
+/* A buffer that several fills have. */
+struct fill_buf {
+	unsigned refs; /* atomic */
+	void *buf;
+	size_t length;
+};
+
 /* A run of chunks on its way from the source. */
 struct fill {
 	struct filler filler;	 /* first */
 	struct image *image;	 /* with a reference */
-	struct fill *next;	 /* of those its maker has still to start */
+	struct fill *next;	 /* of those its maker has still to start, or riders */
 	uint64_t offset, length; /* bytes */
 	enum fill_for why;
 	bool reading; /* counted in copier.n_reading */
@@ -49,6 +58,8 @@ struct fill {
 	bool zero;    /* is known to be zero: nothing to read, but a hole to make */
 	bool own_buf; /* buf is from malloc */
 	void *buf;
+	struct fill *riders;	 /* share.h: they get what it reads */
+	struct fill_buf *shared; /* whose buf is this one; or NULL */
 	struct point_req req; /* its point with a reference, once it was started */
 	bool released;	      /* all it had but its place in image->fillers */
 
@@ -156,6 +167,9 @@ struct copier {
 	bool lost;	 /* a fill lost its connection since the last copier_step() */
 	bool no_buffer;	 /* stands in the pool's queue */
 	bool finishing;	 /* the last checkpoint is under way */
+	bool busy;	 /* nothing is to be read now: share_is_busy() */
+	bool waits;	 /* atomic: something would have been */
+	uint64_t moved_ns; /* timefmt_monotonic_ns() when a fill ended, or it began */
 	uint64_t cursor; /* chunk */
 	unsigned n_fills;
 	unsigned n_reading; /* of them: not yet answered by the source */
@@ -196,6 +210,7 @@ struct image {
 	pthread_cond_t quiet; /* in_watcher, n_changes or n_calls came to 0 */
 
 	struct point *source; /* NULL: absent chunks are -EIO */
+	TAILQ_ENTRY(image) share_link; /* among those of its source; share->lock */
 	char source_name[NAME_ELEMENT_MAX_LEN + 1];
 	bool keep; /* what is read */
 	struct volume_listener listener;

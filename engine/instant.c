@@ -19,6 +19,26 @@ static bool needs_point(const struct instant_member *m)
 	return m->source->exclusive || m->source->origin == STORE_ORIGIN_REPLICA;
 }
 
+/* Its point, but for one that is a member's before. */
+static struct point_object *own_point(const struct instant_member *m)
+{
+	return m->shares_point ? NULL : m->point;
+}
+
+/* Takes the point of a member before that has the same source; false: there is none. */
+static bool share_point(struct instant *in, size_t i)
+{
+	struct instant_member *m = &in->members[i];
+
+	for (size_t k = 0; k < i && !m->shares_point; k++)
+		if (in->members[k].source == m->source &&
+		    in->members[k].pool == m->pool && in->members[k].point) {
+			m->point = in->members[k].point;
+			m->shares_point = true;
+		}
+	return m->shares_point;
+}
+
 int instant_add_rows(struct instant *in)
 {
 	for (size_t i = 0; i < in->n && !in->no_points; i++) {
@@ -31,7 +51,7 @@ int instant_add_rows(struct instant *in)
 		};
 		int64_t id;
 
-		if (!needs_point(m))
+		if (!needs_point(m) || share_point(in, i))
 			continue;
 		id = store_point_insert(in->engine->store, &row);
 		row.id = id > 0 ? (uint64_t)id : 0;
@@ -44,8 +64,12 @@ int instant_add_rows(struct instant *in)
 
 void instant_drop_rows(struct instant *in)
 {
-	for (size_t i = 0; i < in->n; i++)
-		point_object_free(move_ptr(in->members[i].point));
+	for (size_t i = 0; i < in->n; i++) {
+		struct point_object *point = own_point(&in->members[i]);
+
+		in->members[i].point = NULL;
+		point_object_free(point);
+	}
 }
 
 /* ---- FILES ----------------------------------------------------------------------- */
@@ -73,7 +97,7 @@ static int make_member(struct instant_member *m)
 		r = pool_create_image(pool, m->target, m->size, 1, false);
 	else if (m->make == INSTANT_IMAGE_MAP)
 		r = pool_create_map(pool, m->target, m->size, m->generation);
-	if (r >= 0 && m->point)
+	if (r >= 0 && own_point(m))
 		r = pool_create_point(pool, m->point->obj.id, m->size);
 	return r;
 }
@@ -96,7 +120,7 @@ static int sync_pools(struct instant *in)
 
 static int open_member(struct instant *in, struct instant_member *m)
 {
-	int r = m->point ? point_object_open(m->point) : 0;
+	int r = own_point(m) ? point_object_open(m->point) : 0;
 
 	return r >= 0 && m->make == INSTANT_IMAGE_MAP ? open_image(in, m) : r;
 }
@@ -135,10 +159,10 @@ static void undo_member(struct instant_member *m)
 {
 	struct pool *pool = m->pool->pool;
 
-	if (m->point && m->point->armed) {
+	if (own_point(m) && m->point->armed) {
 		/* Armed on its own: what it has kept since, older points need. */
 		point_leave(move_ptr(m->point)->point);
-	} else if (m->point) {
+	} else if (own_point(m)) {
 		point_object_close(m->point);
 		pool_remove_point(pool, m->point->obj.id);
 	}
@@ -157,7 +181,7 @@ static void undo(struct instant *in)
 		undo_member(&in->members[i]);
 	store_begin(store);
 	for (size_t i = 0; i < in->n; i++)
-		if (in->members[i].point)
+		if (own_point(&in->members[i]))
 			store_point_delete(store, in->members[i].point->obj.id);
 	if (store_commit(store) < 0)
 		log_warn("rows of points that were not taken stay in the state store "
@@ -192,7 +216,7 @@ void instant_store(struct instant *in)
 	for (size_t i = 0; i < in->n; i++) {
 		struct store_point row;
 
-		if (!in->members[i].point)
+		if (!own_point(&in->members[i]))
 			continue;
 		next_sequence(in, &in->members[i]);
 		point_object_row(in->members[i].point, &row);
@@ -206,11 +230,11 @@ void instant_arm(struct instant *in)
 
 	engine_lock(e);
 	for (size_t i = 0; i < in->n; i++)
-		if (in->members[i].point)
+		if (own_point(&in->members[i]))
 			point_object_link(in->members[i].point);
 	engine_unlock(e);
 	for (size_t i = 0; i < in->n; i++)
-		if (in->members[i].point)
+		if (own_point(&in->members[i]))
 			point_object_arm(in->members[i].point);
 }
 
@@ -294,7 +318,7 @@ static void fence_next(struct instant *in)
 {
 	int r = 0;
 
-	while (in->next < in->n && !in->members[in->next].point)
+	while (in->next < in->n && !own_point(&in->members[in->next]))
 		in->next++;
 	if (in->next == in->n) {
 		commit(in);
@@ -312,7 +336,7 @@ static void fence_all(struct instant *in)
 	int r;
 
 	for (size_t i = 0; i < in->n; i++)
-		if (in->members[i].point)
+		if (own_point(&in->members[i]))
 			in->volumes[n++] = in->members[i].source->volume;
 	if (!n) {
 		commit(in);

@@ -44,6 +44,7 @@ struct instant_member {
 	/* Made.  NULL: the source is not written through LunFS, and needs no point.
 	 * The engine's after the commit. */
 	struct point_object *point;
+	bool shares_point; /* it is that of a member before, whose source is the same */
 	struct image *image; /* INSTANT_IMAGE_MAP: the owner's, once done says 0 */
 };
 

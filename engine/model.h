@@ -457,6 +457,7 @@ void pair_reserve(struct pair *p);
  * is started, or the pair breaks. */
 void pair_connect(struct pair *p, struct image *image, struct point *point);
 void pair_start(struct pair *p);
+void relation_start_pairs(struct relationship *rel); /* all of them, after an instant */
 /* Whether its target is read from its point now. */
 bool pair_reads_point(const struct pair *p);
 /* Whether an image that is not complete is read from its point in that state. */

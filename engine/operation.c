@@ -31,8 +31,11 @@ static void start_filling(struct relationship *rel)
 		if (!p->watched || rel->row.sync_type != CIM_SYNC_SNAPSHOT)
 			continue;
 		image_keep_reads(p->target->image);
-		image_start_copy(p->target->image);
+		image_will_copy(p->target->image);
 	}
+	for (size_t i = 0; i < rel->n_pairs; i++)
+		if (rel->pairs[i]->watched && rel->row.sync_type == CIM_SYNC_SNAPSHOT)
+			image_start_copy(rel->pairs[i]->target->image);
 }
 
 /* Ends the relationship at once, or when its images are self-contained. */

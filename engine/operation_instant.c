@@ -220,9 +220,7 @@ static void done(struct instant *in, int error)
 			image_trim(rel->pairs[i]->target->image);
 		}
 	call_free(call);
-	for (size_t i = 0; i < rel->n_pairs; i++)
-		if (pair_reads_point(rel->pairs[i]))
-			pair_start(rel->pairs[i]);
+	relation_start_pairs(rel);
 	hold_after_change(rel);
 }
 

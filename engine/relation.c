@@ -260,15 +260,28 @@ void pair_show_written(struct engine *e, struct pair *p)
 		log_error("%s: pair %u: cannot record Skewed", p->rel->row.name, p->n);
 }
 
+/* Others of the relationship may read it, too. */
+static void drop_direct(struct pair *p)
+{
+	const struct relationship *rel = p->rel;
+	struct point *point = move_ptr(p->direct);
+	bool shared = false;
+
+	if (!point)
+		return;
+	for (size_t i = 0; i < rel->n_pairs; i++)
+		shared = shared || rel->pairs[i]->direct == point;
+	if (!shared)
+		point_remove(point);
+	point_unref(point);
+}
+
 /* A complete image needs its source no more, but is watched while it is open. */
 static void drop_source(struct pair *p)
 {
 	image_drop_source(p->target->image);
 	p->watched = false;
-	if (p->direct) {
-		point_remove(p->direct);
-		point_unref(move_ptr(p->direct));
-	}
+	drop_direct(p);
 }
 
 static void pair_completed(struct engine *e, struct pair *p)
@@ -411,11 +424,18 @@ bool pair_is_copying(const struct pair *p)
 		       p->copy_state == CIM_COPY_UNSYNCHRONIZED;
 }
 
-/* Of a source that others write unseen: as it is. */
+/* Of a source that others write unseen: as it is; one for all its targets. */
 static struct point *direct_point(struct pair *p)
 {
 	const struct point_params params = { .size = p->target->size };
+	const struct relationship *rel = p->rel;
 
+	for (size_t i = 0; i < rel->n_pairs && !p->direct; i++)
+		if (rel->pairs[i] && rel->pairs[i]->source == p->source &&
+		    rel->pairs[i]->direct) {
+			p->direct = rel->pairs[i]->direct;
+			point_ref(p->direct);
+		}
 	if (!p->direct && point_open(p->source->volume, &params, &p->direct) < 0)
 		return NULL;
 	return p->direct;
@@ -493,6 +513,19 @@ void pair_start(struct pair *p)
 	relation_element_changed(p->source->engine, p->source);
 }
 
+void relation_start_pairs(struct relationship *rel)
+{
+	for (size_t i = 0; i < rel->n_pairs; i++) {
+		struct pair *p = rel->pairs[i];
+
+		if (pair_reads_point(p) && p->watched && pair_is_copying(p))
+			image_will_copy(p->target->image);
+	}
+	for (size_t i = 0; i < rel->n_pairs; i++)
+		if (pair_reads_point(rel->pairs[i]))
+			pair_start(rel->pairs[i]);
+}
+
 void pair_attach(struct pair *p)
 {
 	struct engine *e = p->source->engine;
@@ -537,10 +570,7 @@ void pair_detach(struct pair *p)
 	with_image(p, cut_off);
 	p->watched = false;
 	p->epoch++;
-	if (!p->direct)
-		return;
-	point_remove(p->direct);
-	point_unref(move_ptr(p->direct));
+	drop_direct(p);
 }
 
 /* ---- what fails ------------------------------------------------------------------ */

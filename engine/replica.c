@@ -418,14 +418,17 @@ static int find_sources(struct replica_call *call)
 						    call->spec.source_element,
 						    ENGINE_ELEMENT);
 	}
-	call->n = g ? g->n_members : 1;
+	call->n = g			       ? g->n_members :
+		  call->spec.target_element_count ? call->spec.target_element_count :
+						    1;
 	call->sources = calloc(call->n, sizeof(*call->sources));
 	call->target_ids = calloc(call->n, sizeof(*call->target_ids));
 	call->members = calloc(call->n, sizeof(*call->members));
 	if (!call->sources || !call->target_ids || !call->members)
 		return outcome_fail(&call->outcome, CIM_RETURN_FAILED, ENOMEM,
 				    "out of memory");
-	memcpy(call->sources, g ? g->members : &one, call->n * sizeof(*call->sources));
+	for (size_t i = 0; i < call->n; i++)
+		call->sources[i] = g ? g->members[i] : one;
 	call->source_group = g;
 	return 0;
 }

@@ -353,9 +353,7 @@ void replica_start(struct replica_call *call)
 	link_locked(call, m);
 	engine_unlock(e);
 	tell_made(e, rel);
-	for (size_t i = 0; i < call->n; i++)
-		if (pair_reads_point(rel->pairs[i]))
-			pair_start(rel->pairs[i]);
+	relation_start_pairs(rel);
 	free(m->targets);
 	free(m);
 	hold_after_change(rel);

@@ -353,7 +353,7 @@ START_TEST(what_is_valid_but_later_is_not_supported)
 		{ "SourceAccessPoint=a SyncType=Clone SourceElement=iqn.2026-01.a:b/16383\n",
 		  1, EOPNOTSUPP, "is not supported" },
 		{ "TargetAccessPoint=a" G, 1, EOPNOTSUPP, "TargetAccessPoint=a" },
-		{ "TargetElementCount=2" E, 1, EOPNOTSUPP, "TargetElementCount: 2" },
+		{ "TargetElementCount=257" E, 1, EOPNOTSUPP, "TargetElementCount: 257" },
 		{ "TargetSettingGoal=s" G, 1, EOPNOTSUPP, "TargetSettingGoal=s" },
 		{ INI "[ReplicationSettingData]\nPairing=2\n[Run]\n", 1, EOPNOTSUPP,
 		  "[ReplicationSettingData]: the section is not supported" },

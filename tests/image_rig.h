@@ -77,6 +77,7 @@ struct ram {
 	unsigned n_writes, n_zeros, n_syncs;
 	unsigned late_us;
 	unsigned n_reads;
+	uint64_t bytes_read;
 };
 
 static struct workers *rig_wire;
@@ -136,6 +137,7 @@ static inline int ram_run(struct ram *d, struct bd_req *req, unsigned session)
 	switch (req->op) {
 	case BD_READ:
 		__atomic_add_fetch(&d->n_reads, 1, __ATOMIC_RELAXED);
+		__atomic_add_fetch(&d->bytes_read, req->length, __ATOMIC_RELAXED);
 		memcpy(req->buf, d->bytes + req->offset, req->length);
 		break;
 	case BD_WRITE:
@@ -247,7 +249,7 @@ static struct loop *rig_loop;
 static struct pool *rig_pool;
 static struct ram rig, *rig_target; /* the second only if it was started */
 static struct ram *rig_dead;	    /* its predecessors */
-static uint64_t rig_size;
+static uint64_t rig_size, rig_memory = 4 << 20;
 
 /* What a byte of the source is at the beginning; each fifth chunk is zero, and not
  * mapped. */
@@ -367,7 +369,7 @@ static inline void rig_start(uint64_t size, bool thin)
 	ck_assert_msg(pool_open("p", path, "00000000-0000-4000-8000-00000000000a",
 				&rig_pool, error, sizeof(error)) >= 0,
 		      "%s", error);
-	ck_assert_int_eq(bufpool_new(4 << 20, &rig_bufs), 0);
+	ck_assert_int_eq(bufpool_new(rig_memory, &rig_bufs), 0);
 	ck_assert_int_eq(workers_new("disk", 4, &rig_disk), 0);
 	ck_assert_int_eq(workers_new("wire", 3, &rig_wire), 0);
 	ck_assert_int_eq(loop_new("loop", &rig_loop), 0);

@@ -225,7 +225,7 @@ table new <<'END'
 1|ENOTSUP|Snapshot.*"open0"|SourceGroup=mixed SyncType=Snapshot ReplicationSettingData=quiesced
 1|ENOTSUP|section.*not supported|SourceGroup=prod\nSyncType=Clone\n[ReplicationSettingData]\nPairing=2\n[Run]
 1|ENOTSUP|TargetSettingGoal|SourceGroup=prod SyncType=Clone TargetSettingGoal=thick
-1|ENOTSUP|TargetElementCount|SourceElement=f0 SyncType=Clone TargetElementCount=2
+1|ENOTSUP|TargetElementCount|SourceElement=f0 SyncType=Clone TargetElementCount=257
 END
 [ ! -e "$T/quiesced" ] && [ ! -e "$T/thawed" ] || fail "a command of a refused spec was run"
 note "what is not supported"
