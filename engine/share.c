@@ -157,7 +157,7 @@ bool share_is_busy(struct point *point, const struct image *image)
 	struct image *img;
 	bool busy = false;
 
-	TAILQ_FOREACH (img, &s->images, share_link) {
+	TAILQ_FOREACH(img, &s->images, share_link) {
 		ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&img->lock);
 
 		n_reading += img->copier.n_reading;
@@ -206,7 +206,7 @@ void share_add_riders(struct point *point, struct fill *lead)
 	if (!lead->shared)
 		return; /* they read it themselves */
 	*lead->shared = (struct fill_buf){ 1, lead->buf, lead->length };
-	TAILQ_FOREACH (img, &s->images, share_link) {
+	TAILQ_FOREACH(img, &s->images, share_link) {
 		struct fill *f = NULL;
 
 		if (img != lead->image && image_try_ref(img)) {

@@ -10,7 +10,7 @@
 
 #include "tests/image_rig.h"
 
-enum { SIZE = 48 << 20, MAX = 4 };
+enum { SIZE = 24 << 20, MAX = 4 };
 
 /* A slow disk is that of one image. */
 static ino_t slow; /* atomic */
@@ -99,7 +99,8 @@ static void tend(unsigned n)
 	for (unsigned i = 0; i < n; i++) {
 		if (!copies[i].image)
 			continue;
-		if (__atomic_exchange_n(&copies[i].wants_written, false, __ATOMIC_ACQ_REL))
+		if (__atomic_exchange_n(&copies[i].wants_written, false,
+					__ATOMIC_ACQ_REL))
 			image_set_written(copies[i].image);
 		ck_assert(!NOW(copies[i].broken));
 		image_start_copy(copies[i].image);
@@ -238,9 +239,12 @@ END_TEST
 
 static bool over; /* atomic */
 
+/* Calm comes after some time, for slow builds to end. */
 static void *weather_thread(void *opaque)
 {
-	while (!NOW(over)) {
+	uint64_t until = timefmt_monotonic_ns() + UINT64_C(2000000000);
+
+	while (!NOW(over) && timefmt_monotonic_ns() < until) {
 		struct ram *d = rnd(2) ? rig_target : &rig;
 
 		usleep(rnd(20000));
@@ -295,7 +299,7 @@ static void *source_thread(void *opaque)
 	while (!NOW(over)) {
 		uint64_t len = 1 + rnd(sizeof(buf)), at = rnd(SIZE - (unsigned)len);
 
-		usleep(rnd(3000));
+		usleep(1000 + rnd(3000));
 		do_io(NULL, ENGINE_IO_WRITE, buf, at, len);
 	}
 	return opaque;
