@@ -118,6 +118,26 @@ bool setting_is_supported(int property)
 	return properties[property].is_built;
 }
 
+const struct cim_map *setting_map(int property, unsigned *ret_lowest)
+{
+	*ret_lowest = properties[property].lowest;
+	return properties[property].map;
+}
+
+const char *setting_type(int property)
+{
+	static const char *const names[] = {
+		[TYPE_BOOLEAN] = "true or false",
+		[TYPE_MAP] = "a value",
+		[TYPE_UINT16] = "a number from 0 to 65535",
+		[TYPE_UINT64] = "a number from 0 to 18446744073709551615",
+		[TYPE_INTERVAL] = "a CIM interval, ddddddddhhmmss.mmmmmm:000",
+		[TYPE_FIXED] = "nothing: it is read-only",
+	};
+
+	return names[properties[property].type];
+}
+
 unsigned setting_code(int property)
 {
 	return properties[property].code;
@@ -156,6 +176,11 @@ static const char *own_name(const struct cim_map *map, unsigned number)
 	if (map == &cim_copy_methodology && number == CIM_METHODOLOGY_IMPLEMENTATION)
 		return "Instrumentation decides";
 	return cim_name(map, number);
+}
+
+const char *setting_value_name(const struct cim_map *map, unsigned number)
+{
+	return own_name(map, number);
 }
 
 static int parse_map(const struct cim_map *map, const char *value, unsigned *ret_number)

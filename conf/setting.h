@@ -104,6 +104,13 @@ int setting_find(const char *name);
 /* Whether a spec or a [setting] can set it so far; the others are code 1. */
 bool setting_is_supported(int property);
 
+/* Its value map, and the lowest value of that which it takes; NULL: it has none.
+ * And what it takes, a phrase. */
+const struct cim_map *setting_map(int property, unsigned *ret_lowest);
+const char *setting_type(int property);
+/* The setting's own word for a value of its map. */
+const char *setting_value_name(const struct cim_map *map, unsigned number);
+
 /* Its PropertyName in GetSupportedReplicationSettingData; 0 = it has none there. */
 unsigned setting_code(int property);
 

@@ -93,6 +93,30 @@ static const struct parameter {
 	bool is_later;
 } parameters[] = { PARAMETERS(ROW_) };
 
+/* What leaving a parameter out means. */
+static const char *const null_means[] = {
+	[PARAMETER_RelationshipName] = "the name of the group's directory",
+	[PARAMETER_SyncType] = "an error: it is required",
+	[PARAMETER_Mode] = "Asynchronous",
+	[PARAMETER_SourceGroup] = "SourceElement is the source",
+	[PARAMETER_SourceElement] = "SourceGroup is the source",
+	[PARAMETER_SourceAccessPoint] = "no access information is needed",
+	[PARAMETER_TargetGroup] = "this group, which has no members",
+	[PARAMETER_TargetElementCount] = "1",
+	[PARAMETER_TargetAccessPoint] = "no access information is needed",
+	[PARAMETER_Consistency] = "Sequential Consistency, or No Consistency where a "
+				  "member is shared and nothing keeps others from "
+				  "writing it",
+	[PARAMETER_ReplicationSettingData] = "the default of the SyncType",
+	[PARAMETER_Job] = "(output: job)",
+	[PARAMETER_Synchronization] = "(output: pairs/ and the group's properties)",
+	[PARAMETER_TargetSettingGoal] = "thin, writable",
+	[PARAMETER_TargetPool] = "default_pool of the configuration",
+	[PARAMETER_WaitForCopyState] = "the call returns at once",
+};
+_Static_assert(sizeof(null_means) / sizeof(null_means[0]) == N_PARAMETERS,
+	       "a phrase for each parameter");
+
 enum {
 	FIRST_VENDOR_VALUE = 32768,
 	MAX_VALUES = 32, /* of a map that are valid: the bits of .valid */
@@ -547,6 +571,27 @@ bool spec_supports(const char *parameter, uint64_t value)
 	if (p->kind == KIND_ENUM)
 		return value < MAX_VALUES && (p->built & p->valid & BIT(value));
 	return p->kind != KIND_COUNT || value <= MAX_COUNT;
+}
+
+void spec_about(size_t index, struct spec_about *ret_about)
+{
+	const struct parameter *p = &parameters[index];
+	bool is_name = p->kind == KIND_NAME || p->kind == KIND_ELEMENT;
+
+	*ret_about = (struct spec_about){
+		.name = spec_parameters[index],
+		.map = p->map,
+		.valid = p->valid,
+		.built = p->built & p->valid,
+		.max_len = is_name		? p->size - 1 :
+			   p->kind == KIND_TEXT ? NAME_MAX_LEN :
+						  0,
+		.max_count = p->kind == KIND_COUNT ? MAX_COUNT : 0,
+		.is_element = p->kind == KIND_ELEMENT,
+		.is_output = p->kind == KIND_OUTPUT,
+		.is_later = p->is_later,
+		.null = null_means[index],
+	};
 }
 
 void spec_done(struct spec *spec)

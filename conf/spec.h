@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "conf/cim.h"
 #include "conf/name.h"
 #include "conf/outcome.h"
 #include "conf/strbuf.h"
@@ -66,5 +67,21 @@ void spec_format(const struct spec *spec, struct strbuf *b);
 /* The names of the parameters, in the order of the method's declaration. */
 extern const char *const spec_parameters[];
 extern const size_t spec_n_parameters;
+
+/* A parameter as the table has it, for what describes them all or tries them all
+ * (lunfs-spec(5), tests/check_contract.c). */
+struct spec_about {
+	const char *name;
+	const struct cim_map *map; /* of its values; NULL: it has no map */
+	uint32_t valid;		   /* bit n: takes the map's value n */
+	uint32_t built;		   /* the same, of those that are supported so far */
+	size_t max_len;		   /* bytes of a name; 0: is no name */
+	uint64_t max_count;	   /* of a number from 1 on, so far; 0: is none */
+	bool is_element;	   /* a name, or <iqn>/<lun> */
+	bool is_output;		   /* is not for the caller to give */
+	bool is_later;		   /* not supported so far, whatever its value */
+	const char *null;	   /* what leaving it out means, a phrase */
+};
+void spec_about(size_t index, struct spec_about *ret_about);
 
 #endif
