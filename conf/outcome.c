@@ -78,6 +78,14 @@ uint32_t outcome_code_of_errno(int error)
 	return CIM_RETURN_UNKNOWN;
 }
 
+uint32_t outcome_code_of_failure(int error, int *ret_error)
+{
+	uint32_t code = outcome_code_of_errno(error);
+
+	*ret_error = code == CIM_RETURN_FAILED ? error : 0;
+	return code == CIM_RETURN_UNKNOWN ? code : CIM_RETURN_FAILED;
+}
+
 const char *outcome_code_name(uint32_t code)
 {
 	for (size_t i = 0; i < N_ROWS; i++)

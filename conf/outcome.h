@@ -50,6 +50,11 @@ int outcome_fail(struct outcome *o, uint32_t code, int error, const char *fmt, .
  * CIM_RETURN_UNKNOWN, never Invalid Parameter. */
 uint32_t outcome_code_of_errno(int error);
 
+/* The same for what was tried after all checks: no errno of it is the caller's mistake, so
+ * what the table has as such is CIM_RETURN_FAILED; and the errno of the write that tells
+ * of it in *ret_error, 0 for the usual one of the code. */
+uint32_t outcome_code_of_failure(int error, int *ret_error);
+
 /* "Invalid Parameter"; NULL for a code without a name. */
 const char *outcome_code_name(uint32_t code);
 

@@ -46,10 +46,15 @@ void command_answer(struct engine *e, struct engine_command *cmd)
 
 int command_store_failed(struct outcome *o, int r)
 {
-	/* EEXIST: the name of an image that is being made. */
-	bool is_cause = outcome_code_of_errno(-r) == CIM_RETURN_FAILED || r == -EEXIST;
+	int error;
+	uint32_t code = outcome_code_of_failure(-r, &error);
 
-	return outcome_fail(o, CIM_RETURN_FAILED, is_cause ? -r : 0,
+	/* The name of an image that is being made. */
+	if (r == -EEXIST) {
+		code = CIM_RETURN_FAILED;
+		error = EEXIST;
+	}
+	return outcome_fail(o, code, error,
 			    "the state store cannot be written: %s; nothing was changed",
 			    strerror(-r));
 }

@@ -155,7 +155,8 @@ void replica_call_done(struct replica_call *call)
 static void describe_failure(struct replica_call *call, int error)
 {
 	const struct instant *in = &call->instant;
-	int own = outcome_code_of_errno(-error) == CIM_RETURN_FAILED ? -error : 0;
+	int own;
+	uint32_t code = outcome_code_of_failure(-error, &own);
 
 	if (error == -ETIMEDOUT)
 		outcome_fail(
@@ -168,13 +169,13 @@ static void describe_failure(struct replica_call *call, int error)
 		outcome_fail(&call->outcome, CIM_RETURN_FAILED, ENOTCONN,
 			     "LunFS is stopping");
 	else if (!strcmp(in->what, "files"))
-		outcome_fail(&call->outcome, CIM_RETURN_FAILED, own,
+		outcome_fail(&call->outcome, code, own,
 			     "pool %s: the files of the images cannot be made: %s",
 			     in->pool_name, strerror(-error));
 	else if (!strcmp(in->what, "state store"))
 		command_store_failed(&call->outcome, error);
 	else
-		outcome_fail(&call->outcome, CIM_RETURN_FAILED, own, "%s: %s", in->what,
+		outcome_fail(&call->outcome, code, own, "%s: %s", in->what,
 			     strerror(-error));
 }
 

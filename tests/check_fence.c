@@ -268,7 +268,8 @@ START_TEST(files_that_cannot_be_made_are_named)
 	g = whole_make(ENGINE_GROUP, "g");
 	ck_assert_int_eq(mkdir(whole_path("pool/p2.raw"), 0700), 0);
 	whole_put(g, GROUP_SPEC, "SourceGroup=prod SyncType=Snapshot\n", &cmd);
-	ck_assert_uint_eq(cmd.outcome.code, CIM_RETURN_FAILED);
+	/* EISDIR, which has no code. */
+	ck_assert_uint_eq(cmd.outcome.code, CIM_RETURN_UNKNOWN);
 	ck_assert_ptr_nonnull(strstr(cmd.outcome.sentence, "pool p: "));
 	ck_assert_int_eq(rmdir(whole_path("pool/p2.raw")), 0);
 	nothing_is_there(g);

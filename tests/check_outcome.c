@@ -101,6 +101,31 @@ START_TEST(errnos_map_to_codes_and_others_to_unknown)
 }
 END_TEST
 
+START_TEST(a_failure_is_never_the_callers_mistake)
+{
+	static const struct {
+		const char *name;
+		int error;
+		uint32_t code;
+		int ret_error;
+	} rows[] = {
+		{ "EIO", EIO, 4, EIO },		 { "ENOSPC", ENOSPC, 4, ENOSPC },
+		{ "ENOMEM", ENOMEM, 4, ENOMEM }, { "EROFS", EROFS, 4, EROFS },
+		{ "EINVAL", EINVAL, 4, 0 },	 { "ENOENT", ENOENT, 4, 0 },
+		{ "EBUSY", EBUSY, 4, 0 },	 { "EOPNOTSUPP", EOPNOTSUPP, 4, 0 },
+		{ "EACCES", EACCES, 2, 0 },	 { "99999", 99999, 2, 0 },
+	};
+
+	for (size_t i = 0; i < ROWS(rows); i++) {
+		int error = -1;
+
+		ROW_EQ(rows[i].name, outcome_code_of_failure(rows[i].error, &error),
+		       rows[i].code);
+		ROW_EQ(rows[i].name, error, rows[i].ret_error);
+	}
+}
+END_TEST
+
 int main(void)
 {
 	const TTest *const tests[] = {
@@ -108,6 +133,7 @@ int main(void)
 		success_clears_the_sentence,
 		a_sentence_is_one_line_and_ends,
 		errnos_map_to_codes_and_others_to_unknown,
+		a_failure_is_never_the_callers_mistake,
 	};
 
 	return unit_main("outcome", tests, ROWS(tests));
