@@ -24,6 +24,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -434,26 +435,47 @@ static int find_sources(struct replica_call *call)
 	return 0;
 }
 
+static int refuse_source(struct replica_call *call, const struct element *el,
+			 uint32_t code, const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));
+
+/* Names the parameter that it came by. */
+static int refuse_source(struct replica_call *call, const struct element *el,
+			 uint32_t code, const char *fmt, ...)
+{
+	char text[300];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	return outcome_fail(&call->outcome, code, 0, "%s\"%s\" %s",
+			    call->source_group ? "SourceGroup: member " :
+						 "SourceElement: ",
+			    el->obj.name, text);
+}
+
 static int check_sources(struct replica_call *call)
 {
 	for (size_t i = 0; i < call->n; i++) {
 		struct element *el = call->sources[i];
 
 		if (el->target_of)
-			return outcome_fail(&call->outcome, CIM_RETURN_IN_USE, 0,
-					    "\"%s\" is a target of relationship \"%s\"; "
-					    "it can be a source once it is detached",
-					    el->obj.name, el->target_of->rel->row.name);
+			return refuse_source(call, el, CIM_RETURN_IN_USE,
+					     "is a target of relationship \"%s\"; it can "
+					     "be a source once it is detached",
+					     el->target_of->rel->row.name);
 		if (el->target_call)
-			return outcome_fail(&call->outcome, CIM_RETURN_IN_USE, 0,
-					    "\"%s\" is about to be a target, of the spec "
-					    "of group \"%s\"",
-					    el->obj.name,
-					    el->target_call->group->obj.name);
+			return refuse_source(
+				call, el, CIM_RETURN_IN_USE,
+				"is about to be a target, of the spec of "
+				"group \"%s\"; try again when that has ended",
+				el->target_call->group->obj.name);
 		if (el->origin == STORE_ORIGIN_REPLICA && !el->complete)
-			return outcome_fail(&call->outcome, CIM_RETURN_FAILED, 0,
-					    "\"%s\" is an image that was never completed",
-					    el->obj.name);
+			return refuse_source(call, el, CIM_RETURN_FAILED,
+					     "is an image that was never completed; take "
+					     "another, or remove it (rmdir elements/%s)",
+					     el->obj.name);
 		if (el->origin == STORE_ORIGIN_REPLICA)
 			element_open_as_source(el);
 	}
