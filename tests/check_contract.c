@@ -1,0 +1,837 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+
+/*
+ * The contract of CreateGroupReplica: each row of contract_rows.c is written to a `spec`
+ * of the whole engine over files, as one line and as INI.  What is refused has changed
+ * nothing; what is accepted reads back.  That each parameter and value of the code's
+ * tables has its row is a test of its own.
+ */
+
+#include "tests/contract.h"
+
+#include <errno.h>
+#include <stdbool.h>
+
+#include "conf/cim.h"
+#include "conf/setting.h"
+#include "conf/spec.h"
+#include "engine/store.h"
+#include "tests/dump.h"
+#include "tests/unit.h"
+#include "tests/whole.h"
+
+/* ---- the world ----------------------------------------------------------------------- */
+
+static uint64_t base_files; /* of the pool, when nothing is under way */
+
+static void put_element(uint64_t id, unsigned file, const char *text)
+{
+	const struct engine_command cmd = { .verb = ENGINE_WRITE,
+					    .class = ENGINE_ELEMENT,
+					    .id = id,
+					    .file = file,
+					    .text = text,
+					    .len = strlen(text) };
+
+	ck_assert_uint_eq(whole_run(cmd, NULL), 0);
+}
+
+static bool is_ready(const char *element)
+{
+	struct element_info info;
+
+	engine_element_info(engine, whole_element(element), &info);
+	return info.operational_status == CIM_STATUS_OK && info.known;
+}
+
+/* An element of a file of its own. */
+static void make_file(const char *name, long size)
+{
+	uint64_t id = whole_make(ENGINE_ELEMENT, name);
+	char url[256];
+	FILE *f = fopen(whole_path("%s", name), "w");
+
+	ck_assert_ptr_nonnull(f);
+	fclose(f);
+	ck_assert_int_eq(truncate(whole_path("%s", name), size), 0);
+	snprintf(url, sizeof(url), "file://%s\n", whole_path("%s", name));
+	put_element(id, ELEMENT_ACCESS, "exclusive\n");
+	put_element(id, ELEMENT_URL, url);
+	whole_until(is_ready(name));
+}
+
+static void begin(void)
+{
+	whole_daemon("fence_timeout = 0.2\n[setting plain]\nshared_method = none\n"
+		     "[setting quiet]\nshared_method = quiesce\n"
+		     "quiesce_command = true\nthaw_command = true\n"
+		     "[setting paired]\nPairing = 3\n"
+		     "[setting scan]\nshared_method = double-scan\n"
+		     "[setting slow]\nmax_bytes_per_second = 1M\n");
+	whole_setup();
+	make_file("t1", WHOLE_LUN);
+	make_file("t2", WHOLE_LUN * 2);
+	make_file("t3", WHOLE_LUN / 2);
+	whole_make(ENGINE_ELEMENT, "taken_1");
+	for (const char *name = "abcfs"; *name; name++) {
+		const char element[] = { *name, '\0' };
+
+		whole_until(is_ready(element));
+	}
+	whole_group("prod", "a b");
+	whole_group("mixed", "a s");
+	whole_group("mine", "t1");
+	whole_group("luns", "t1 t2");
+	whole_group("ones", "t1");
+	whole_group("smalls", "t3");
+	whole_group("shareds", "s");
+	whole_group("useds", "c");
+	whole_make(ENGINE_GROUP, "empty");
+	whole_make(ENGINE_GROUP, "g");
+	whole_replica("live", "SyncType=Snapshot SourceElement=c", 0);
+	whole_group("image", "live_1");
+	dump_settle();
+	base_files = whole_files("");
+}
+
+/* ---- texts --------------------------------------------------------------------------- */
+
+static bool is_whole(const char *text)
+{
+	return strchr(text, '\n');
+}
+
+/* The same call as INI: a parameter a line, without quotes. */
+static const char *as_ini(const char *text, char *ini, size_t size)
+{
+	bool quoted = false;
+	size_t n = 0;
+
+	for (; *text; text++) {
+		ck_assert_uint_lt(n + 8, size);
+		if (*text == '"')
+			quoted = !quoted;
+		else if (*text == ' ' && !quoted)
+			ini[n++] = '\n';
+		else
+			ini[n++] = *text;
+	}
+	snprintf(ini + n, size - n, "\n[Run]\n");
+	return ini;
+}
+
+/* What `spec` has to read back. */
+static const char *as_read(const char *words, char *text, size_t size)
+{
+	size_t n;
+
+	snprintf(text, size, "%s%s|[Run]|",
+		 strncmp(words, "RelationshipName=", 17) != 0 ? "RelationshipName=g|" :
+								"",
+		 words);
+	n = strlen(text);
+	ck_assert_uint_lt(n + 1, size);
+	for (size_t i = 0; i < n; i++)
+		if (text[i] == '|')
+			text[i] = '\n';
+	return text;
+}
+
+static uint64_t group_of(const struct contract_row *row)
+{
+	return engine_find(engine, ENGINE_GROUP, 0, row->group ? row->group : "g");
+}
+
+/* ---- a row --------------------------------------------------------------------------- */
+
+/* What a worker deletes is gone. */
+static void wait_files(const char *text)
+{
+	for (int i = 0; i < 10000 && whole_files("") != base_files; i++)
+		usleep(1000);
+	ROW_EQ(text, whole_files(""), base_files);
+}
+
+/* late: what fails when ids were drawn already. */
+static void check_refused(const struct contract_row *row, const char *text, bool late)
+{
+	CLEANUP_STRBUF struct strbuf before = STRBUF_INIT, after = STRBUF_INIT;
+	struct engine_command cmd;
+
+	dump_add(&before, !late);
+	whole_put(group_of(row), GROUP_SPEC, text, &cmd);
+	if (late)
+		wait_files(text);
+	dump_add(&after, !late);
+	ck_assert_msg(cmd.outcome.code == row->code && cmd.outcome.error == row->error,
+		      "%s: code %u, errno %d: %s", text, cmd.outcome.code,
+		      cmd.outcome.error, cmd.outcome.sentence);
+	ROW_HAS(text, cmd.outcome.sentence, row->words);
+	ROW_STR_EQ(text, dump_difference(&before, &after), "");
+}
+
+static void end_relationship(uint64_t group)
+{
+	whole_control(group, "ReturnToResourcePool", 0);
+	ck_assert(!whole_info(group).has_relationship);
+	ck_assert_str_eq(whole_list(ENGINE_GROUP, group, GROUP_SPEC), "");
+	wait_files("the end");
+}
+
+static void check_accepted(const struct contract_row *row, const char *text)
+{
+	uint64_t group = group_of(row);
+	struct engine_command cmd;
+	char want[512], spec[2048];
+
+	whole_put(group, GROUP_SPEC, text, &cmd);
+	ck_assert_msg(cmd.outcome.code == row->code && !cmd.outcome.error,
+		      "%s: code %u, errno %d: %s", text, cmd.outcome.code,
+		      cmd.outcome.error, cmd.outcome.sentence);
+	ck_assert_str_eq(cmd.outcome.sentence, "");
+	snprintf(spec, sizeof(spec), "%s", whole_list(ENGINE_GROUP, group, GROUP_SPEC));
+	ROW_STR_EQ(text, spec, as_read(row->words, want, sizeof(want)));
+	end_relationship(group);
+
+	/* And what it reads back is the same call. */
+	ROW_EQ(spec, whole_put(group, GROUP_SPEC, spec, NULL), row->code);
+	ROW_STR_EQ(spec, whole_list(ENGINE_GROUP, group, GROUP_SPEC), want);
+	end_relationship(group);
+}
+
+static void check_text(const struct contract_row *row, const char *text)
+{
+	if (row->error)
+		check_refused(row, text, false);
+	else
+		check_accepted(row, text);
+}
+
+static void check_row(const struct contract_row *row)
+{
+	char text[512];
+
+	if (is_whole(row->text)) {
+		check_text(row, row->text);
+		return;
+	}
+	snprintf(text, sizeof(text), "%s\n", row->text);
+	check_text(row, text);
+	if (row->error)
+		check_text(row, as_ini(row->text, text, sizeof(text)));
+}
+
+START_TEST(each_row_is_answered_as_it_says)
+{
+	size_t n = 0;
+
+	begin();
+	for (size_t t = 0; t < contract_n_tables; t++)
+		for (size_t i = 0; i < contract_tables[t].n; i++, n++)
+			check_row(&contract_tables[t].rows[i]);
+	printf("%zu rows\n", n);
+	ck_assert_uint_ge(n, 200);
+	whole_teardown();
+}
+END_TEST
+
+/* ---- each parameter ------------------------------------------------------------------- */
+
+START_TEST(no_parameter_is_given_twice_or_without_a_value)
+{
+	begin();
+	for (size_t i = 0; i < spec_n_parameters; i++) {
+		struct contract_row row = { .code = CIM_RETURN_INVALID_PARAMETER,
+					    .error = EINVAL };
+		struct spec_about about;
+		char text[256], words[64];
+
+		spec_about(i, &about);
+		if (about.is_output)
+			continue;
+		row.words = words;
+		snprintf(words, sizeof(words), "%s is given twice", about.name);
+		snprintf(text, sizeof(text), "%s=8 SyncTyp=1 %s=8", about.name,
+			 about.name);
+		row.text = text;
+		/* Names come first: it is unknown before it is twice. */
+		row.words = "unknown parameter \"SyncTyp\"";
+		check_row(&row);
+		row.words = words;
+		snprintf(text, sizeof(text), "%s=8 %s=8", about.name, about.name);
+		check_row(&row);
+		snprintf(text, sizeof(text), "%s=8 %s=9", about.name, about.name);
+		check_row(&row);
+		snprintf(words, sizeof(words), "%s has no value", about.name);
+		snprintf(text, sizeof(text), "%s= Mode=3", about.name);
+		if (strcmp(about.name, "Mode") != 0)
+			check_row(&row);
+		snprintf(text, sizeof(text), "%s=\"\" Consistency=3", about.name);
+		if (strcmp(about.name, "Consistency") != 0)
+			check_row(&row);
+	}
+	whole_teardown();
+}
+END_TEST
+
+/* ---- properties ------------------------------------------------------------------------ */
+
+static void check_property(const char *section, const char *name, const char *value,
+			   uint32_t code, const char *words)
+{
+	char text[256];
+	const struct contract_row row = {
+		.text = text,
+		.code = code,
+		.error = code == CIM_RETURN_NOT_SUPPORTED ? EOPNOTSUPP :
+			 code				  ? EINVAL :
+							    0,
+		.words = words,
+	};
+
+	snprintf(text, sizeof(text),
+		 "SyncType=Clone\nSourceGroup=prod\n[%s]\n%s=%s\n[Run]\n", section, name,
+		 value);
+	if (code == CIM_RETURN_JOB_STARTED || !code) {
+		/* What is carried out, and how it reads back, its own tests know. */
+		ROW_EQ(text, whole_put(group_of(&row), GROUP_SPEC, text, NULL), code);
+		end_relationship(group_of(&row));
+	} else {
+		check_refused(&row, text, false);
+	}
+}
+
+static void check_number(const char *section, const struct contract_property *p,
+			 unsigned number, uint32_t code, const char *words)
+{
+	char value[16];
+
+	snprintf(value, sizeof(value), "%u", number);
+	check_property(section, p->name, value, code, words);
+}
+
+static void check_map(const char *section, const struct contract_property *p,
+		      const struct cim_map *map, unsigned lowest)
+{
+	unsigned next = 0; /* the first number that is not looked at yet */
+
+	for (size_t i = 0; i < map->n_values; i++) {
+		unsigned number = map->values[i].number;
+		bool takes = number >= lowest;
+		uint32_t code = takes ? p->code : CIM_RETURN_INVALID_PARAMETER;
+		const char *words = takes ? p->words : "is not one of its values";
+
+		check_number(section, p, number, code, words);
+		check_property(section, p->name, setting_value_name(map, number), code,
+			       words);
+		if (number > next) {
+			check_number(section, p, next, CIM_RETURN_INVALID_PARAMETER,
+				     p->name);
+			check_number(section, p, number - 1, CIM_RETURN_INVALID_PARAMETER,
+				     p->name);
+		}
+		next = number + 1;
+	}
+	check_number(section, p, next, CIM_RETURN_INVALID_PARAMETER, p->name);
+	check_number(section, p, 32767, CIM_RETURN_INVALID_PARAMETER, p->name);
+	check_number(section, p, 32768, CIM_RETURN_NOT_SUPPORTED, "a vendor's value");
+	check_number(section, p, 65535, CIM_RETURN_NOT_SUPPORTED, "a vendor's value");
+	check_number(section, p, 65536, CIM_RETURN_INVALID_PARAMETER, p->name);
+	check_property(section, p->name, "nonsense", CIM_RETURN_INVALID_PARAMETER,
+		       p->name);
+}
+
+static void check_properties(const char *section, const struct contract_property *rows,
+			     const char *const *names, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		const struct contract_property *p = &rows[i];
+		unsigned lowest;
+		const struct cim_map *map = setting_map(setting_find(p->name), &lowest);
+
+		ck_assert_str_eq(p->name, names[i]);
+		if (map) {
+			check_map(section, p, map, lowest);
+			continue;
+		}
+		check_property(section, p->name, p->value, p->code, p->words);
+		check_property(section, p->name, "1.5", CIM_RETURN_INVALID_PARAMETER,
+			       p->name);
+		check_property(section, p->name, "x", CIM_RETURN_INVALID_PARAMETER,
+			       p->name);
+	}
+}
+
+START_TEST(each_property_is_carried_out_or_refused_by_name)
+{
+	begin();
+	ck_assert_uint_eq(contract_n_properties, SETTING_N_PROPERTIES);
+	ck_assert_uint_eq(contract_n_goals, setting_n_goal_names);
+	check_properties("ReplicationSettingData", contract_properties, setting_names,
+			 SETTING_N_PROPERTIES);
+	check_properties("TargetSettingGoal", contract_goals, setting_goal_names,
+			 setting_n_goal_names);
+	whole_teardown();
+}
+END_TEST
+
+/* ---- the rows cover the tables of the code ------------------------------------------------ */
+
+/* Whether the text gives a parameter that value. */
+static bool gives(const char *text, const char *parameter, const char *value)
+{
+	char token[128];
+	size_t len;
+
+	snprintf(token, sizeof(token), strchr(value, ' ') ? "%s=\"%s\"" : "%s=%s",
+		 parameter, value);
+	len = strlen(token);
+	for (const char *at = text; (at = strstr(at, token)); at++)
+		if ((at == text || strchr(" \t\n", at[-1])) &&
+		    strchr(" \t\n", at[len])) /* or the NUL */
+			return true;
+	return false;
+}
+
+enum answer { ACCEPTED, NOT_SUPPORTED, INVALID };
+
+static bool answers(const struct contract_row *row, enum answer answer)
+{
+	switch (answer) {
+	case ACCEPTED:
+		return !row->error;
+	case NOT_SUPPORTED:
+		return row->code == CIM_RETURN_NOT_SUPPORTED;
+	case INVALID:
+		break;
+	}
+	return row->code == CIM_RETURN_INVALID_PARAMETER;
+}
+
+/* Fails if no row has that value with that answer. */
+static void cover(const char *parameter, const char *value, enum answer answer)
+{
+	static const char *const names[] = { "is accepted", "is not supported",
+					     "is invalid" };
+
+	for (size_t t = 0; t < contract_n_tables; t++)
+		for (size_t i = 0; i < contract_tables[t].n; i++)
+			if (gives(contract_tables[t].rows[i].text, parameter, value) &&
+			    answers(&contract_tables[t].rows[i], answer))
+				return;
+	ck_abort_msg("no row of contract_rows.c says that %s=%s %s", parameter, value,
+		     names[answer]);
+}
+
+static void cover_number(const char *parameter, unsigned number, enum answer answer)
+{
+	char value[16];
+
+	snprintf(value, sizeof(value), "%u", number);
+	cover(parameter, value, answer);
+}
+
+static void cover_gap(const char *parameter, unsigned first, unsigned last)
+{
+	if (first > last)
+		return;
+	cover_number(parameter, first, INVALID);
+	cover_number(parameter, last, INVALID);
+}
+
+static void cover_map(const struct spec_about *about)
+{
+	unsigned next = 0;
+
+	for (size_t i = 0; i < about->map->n_values; i++) {
+		const struct cim_value *value = &about->map->values[i];
+		enum answer answer =
+			!(about->valid >> value->number & 1) ? INVALID :
+			!(about->built >> value->number & 1) ? NOT_SUPPORTED :
+							       ACCEPTED;
+
+		cover_number(about->name, value->number, answer);
+		cover(about->name, value->name, answer);
+		if (value->number)
+			cover_gap(about->name, next, value->number - 1);
+		next = value->number + 1;
+	}
+	cover_gap(about->name, next, 32767);
+	cover_number(about->name, 32768, NOT_SUPPORTED);
+	cover_number(about->name, 65535, NOT_SUPPORTED);
+	cover_number(about->name, 65536, INVALID);
+}
+
+/* A row whose value is a name of so many bytes. */
+static const struct contract_row *row_of_length(const char *parameter, size_t len)
+{
+	char begin[64];
+	size_t n;
+
+	n = (size_t)snprintf(begin, sizeof(begin), "%s=", parameter);
+	for (size_t t = 0; t < contract_n_tables; t++)
+		for (size_t i = 0; i < contract_tables[t].n; i++) {
+			const char *text = contract_tables[t].rows[i].text;
+			const char *at = strstr(text, begin);
+
+			if (at && strcspn(at + n, " \n") == len &&
+			    (at == text || strchr(" \n", at[-1])))
+				return &contract_tables[t].rows[i];
+		}
+	ck_abort_msg("no row of contract_rows.c has a %s of %zu bytes", parameter, len);
+	return NULL;
+}
+
+START_TEST(each_parameter_and_value_has_its_row)
+{
+	for (size_t i = 0; i < spec_n_parameters; i++) {
+		struct spec_about about;
+
+		spec_about(i, &about);
+		ck_assert_str_ne(about.null, "");
+		if (about.is_output) {
+			ROW_EQ(about.name, row_of_length(about.name, 1)->code, 5);
+		} else if (about.map) {
+			cover_map(&about);
+		} else if (about.max_len) {
+			ROW_EQ(about.name,
+			       row_of_length(about.name, about.max_len)->error ==
+				       ENAMETOOLONG,
+			       false);
+			ROW_EQ(about.name,
+			       row_of_length(about.name, about.max_len + 1)->error,
+			       ENAMETOOLONG);
+		} else {
+			cover(about.name, "0", INVALID);
+			cover(about.name, "1", ACCEPTED);
+			cover(about.name, "two", INVALID);
+			cover(about.name, "18446744073709551616", INVALID);
+		}
+	}
+}
+END_TEST
+
+/* ---- NULL ----------------------------------------------------------------------------------- */
+
+struct null_row {
+	const char *parameter;
+	const char *text;
+	uint32_t code;
+	bool (*holds)(const struct group_info *info, uint64_t group);
+};
+
+static bool named_as_the_group(const struct group_info *info, uint64_t group)
+{
+	(void)group;
+	return !strcmp(info->relationship_name, "g") &&
+	       !strcmp(whole_pair(group, 2).target, "g_2");
+}
+
+static bool asynchronous(const struct group_info *info, uint64_t group)
+{
+	(void)group;
+	return info->mode == CIM_MODE_ASYNCHRONOUS;
+}
+
+static bool of_the_element(const struct group_info *info, uint64_t group)
+{
+	(void)group;
+	return !strcmp(info->source, "../../elements/a");
+}
+
+static bool of_the_group(const struct group_info *info, uint64_t group)
+{
+	(void)group;
+	return !strcmp(info->source, "../prod");
+}
+
+static bool targets_in_the_group(const struct group_info *info, uint64_t group)
+{
+	(void)info;
+	return !strcmp(whole_list(ENGINE_GROUP, group, GROUP_MEMBERS), "g_1\ng_2\n");
+}
+
+static bool one_target(const struct group_info *info, uint64_t group)
+{
+	(void)info;
+	return !strcmp(whole_list(ENGINE_GROUP, group, GROUP_MEMBERS), "g_1\n");
+}
+
+static bool sequential(const struct group_info *info, uint64_t group)
+{
+	(void)group;
+	return info->consistency == CIM_CONSISTENCY_SEQUENTIAL &&
+	       info->consistency_state == CIM_CONSISTENCY_STATE_CONSISTENT;
+}
+
+static bool sequential_once_complete(const struct group_info *info, uint64_t group)
+{
+	(void)group;
+	return info->consistency == CIM_CONSISTENCY_SEQUENTIAL;
+}
+
+static bool not_consistent(const struct group_info *info, uint64_t group)
+{
+	(void)group;
+	return info->consistency == CIM_CONSISTENCY_NONE &&
+	       info->consistency_state == CIM_CONSISTENCY_STATE_INCONSISTENT;
+}
+
+static bool defaults(const struct group_info *info, uint64_t group)
+{
+	(void)group;
+	return info->copy_priority == CIM_PRIORITY_SAME &&
+	       !info->failed_copy_stops_host_io;
+}
+
+static bool thin(const struct group_info *info, uint64_t group)
+{
+	struct element_info target;
+
+	(void)info;
+	engine_element_info(engine, whole_element(whole_pair(group, 1).target), &target);
+	return target.thin && target.exclusive;
+}
+
+static bool in_the_default_pool(const struct group_info *info, uint64_t group)
+{
+	(void)info;
+	(void)group;
+	return strstr(whole_list(ENGINE_POOL, engine_find(engine, ENGINE_POOL, 0, "p"),
+				 POOL_IMAGES),
+		      "g_1\n");
+}
+
+static bool copies(const struct group_info *info, uint64_t group)
+{
+	(void)group;
+	return info->copy_state == CIM_COPY_UNSYNCHRONIZED ||
+	       info->copy_state == CIM_COPY_SYNCHRONIZED;
+}
+
+/* What holds without the parameter; those without a `holds` are refused so. */
+static const struct null_row null_rows[] = {
+	{ "RelationshipName", "SyncType=8 SourceGroup=prod", 4096, named_as_the_group },
+	{ "SyncType", "Mode=3 SourceGroup=prod", 5, NULL },
+	{ "Mode", "SyncType=8 SourceGroup=prod", 4096, asynchronous },
+	{ "Mode", "SyncType=7 SourceGroup=prod", 0, asynchronous },
+	{ "SourceGroup", "SyncType=8 SourceElement=a", 4096, of_the_element },
+	{ "SourceGroup", "SyncType=8 Mode=3", 5, NULL },
+	{ "SourceElement", "SyncType=8 SourceGroup=prod", 4096, of_the_group },
+	{ "SourceAccessPoint", "SyncType=8 SourceElement=a", 4096, of_the_element },
+	{ "TargetGroup", "SyncType=8 SourceGroup=prod", 4096, targets_in_the_group },
+	{ "TargetElementCount", "SyncType=8 SourceElement=a", 4096, one_target },
+	{ "TargetAccessPoint", "SyncType=8 SourceElement=a", 4096, one_target },
+	{ "Consistency", "SyncType=8 SourceGroup=prod", 4096, sequential },
+	{ "Consistency", "SyncType=7 SourceGroup=prod", 0, sequential },
+	{ "Consistency", "SyncType=8 SourceGroup=mixed", 4096, not_consistent },
+	{ "Consistency", "SyncType=8 SourceGroup=mixed ReplicationSettingData=quiet",
+	  4096, sequential_once_complete },
+	{ "ReplicationSettingData", "SyncType=8 SourceGroup=prod", 4096, defaults },
+	{ "TargetSettingGoal", "SyncType=8 SourceGroup=prod", 4096, thin },
+	{ "TargetPool", "SyncType=8 SourceGroup=prod", 4096, in_the_default_pool },
+	{ "WaitForCopyState", "SyncType=8 SourceGroup=prod", 4096, copies },
+};
+
+static bool has_null_row(const char *parameter)
+{
+	for (size_t i = 0; i < ROWS(null_rows); i++)
+		if (!strcmp(null_rows[i].parameter, parameter))
+			return true;
+	return false;
+}
+
+START_TEST(what_is_left_out_has_its_meaning)
+{
+	begin();
+	for (size_t i = 0; i < ROWS(null_rows); i++) {
+		const struct null_row *row = &null_rows[i];
+		uint64_t g = engine_find(engine, ENGINE_GROUP, 0, "g");
+		struct group_info info;
+		char text[128];
+
+		ck_assert_ptr_null(strstr(row->text, row->parameter));
+		snprintf(text, sizeof(text), "%s\n", row->text);
+		ROW_EQ(text, whole_put(g, GROUP_SPEC, text, NULL), row->code);
+		info = whole_info(g);
+		ROW_EQ(text, info.has_relationship, row->holds != NULL);
+		if (!row->holds)
+			continue;
+		ck_assert_msg(row->holds(&info, g), "%s without %s", text,
+			      row->parameter);
+		end_relationship(g);
+	}
+	for (size_t i = 0; i < spec_n_parameters; i++) {
+		struct spec_about about;
+
+		spec_about(i, &about);
+		ROW_EQ(about.name, has_null_row(about.name), !about.is_output);
+	}
+	whole_teardown();
+}
+END_TEST
+
+/* ---- what fails ---------------------------------------------------------------------------- */
+
+static int commit_error;	/* of one store_commit(), after */
+static unsigned commits_before; /* so many that do */
+
+int __real_store_commit(struct store *s);
+int __wrap_store_commit(struct store *s);
+
+int __wrap_store_commit(struct store *s)
+{
+	int error = commit_error;
+
+	if (!error || commits_before-- > 0)
+		return __real_store_commit(s);
+	commit_error = 0;
+	store_rollback(s);
+	return error;
+}
+
+#define REFUSED "[it]\nstate = refused\n"
+#define PROD "SyncType=8 SourceGroup=prod\n"
+
+/* With what is wrong: rules of the element f, or an error of the store. */
+static const struct failure {
+	const char *rules;
+	int commit_error;
+	unsigned commits_before;
+	struct contract_row row;
+} failures[] = {
+	{ "", -EACCES, 0, { PROD, CIM_RETURN_UNKNOWN, EIO, "Permission", NULL } },
+	{ "", -EACCES, 1, { PROD, CIM_RETURN_UNKNOWN, EIO, "Permission", NULL } },
+	{ "", -EIO, 0, { PROD, CIM_RETURN_FAILED, EIO, "state store", NULL } },
+	{ "", -EIO, 1, { PROD, CIM_RETURN_FAILED, EIO, "state store", NULL } },
+	{ "", -ENOSPC, 0, { PROD, CIM_RETURN_FAILED, ENOSPC, "No space", NULL } },
+	{ "", -ENOSPC, 1, { PROD, CIM_RETURN_FAILED, ENOSPC, "No space", NULL } },
+	{ "", -ENOMEM, 0, { PROD, CIM_RETURN_FAILED, ENOMEM, "memory", NULL } },
+	{ "", -EROFS, 1, { PROD, CIM_RETURN_FAILED, EROFS, "Read-only", NULL } },
+	{ REFUSED,
+	  0,
+	  0,
+	  { "SyncType=8 SourceElement=f\n", CIM_RETURN_FAILED, EIO,
+	    "member f is not ready", NULL } },
+	{ "[it]\nread_only = yes\n",
+	  0,
+	  0,
+	  { "SyncType=8 SourceElement=a TargetGroup=faulty\n", CIM_RETURN_FAILED, EROFS,
+	    "member \"f\" is read-only", NULL } },
+};
+
+static bool f_is(unsigned status)
+{
+	struct element_info info;
+
+	engine_element_info(engine, whole_element("f"), &info);
+	return info.operational_status == status;
+}
+
+static void check_failure(const struct failure *f)
+{
+	if (*f->rules) {
+		whole_rules(REFUSED);
+		whole_until(f_is(CIM_STATUS_ERROR));
+	}
+	whole_rules(f->rules);
+	if (strcmp(f->rules, REFUSED) != 0)
+		whole_until(f_is(CIM_STATUS_OK));
+	dump_settle();
+	commits_before = f->commits_before;
+	commit_error = f->commit_error;
+	check_refused(&f->row, f->row.text, true);
+	ck_assert_int_eq(commit_error, 0);
+}
+
+/* No write to f ends, so the fence over it does not close. */
+static const struct contract_row timeout = { "SyncType=7 SourceElement=f\n",
+					     CIM_RETURN_TIMEOUT, ETIMEDOUT,
+					     "fence_timeout (200 ms)", NULL };
+
+static void check_timeout(void)
+{
+	struct engine_handle *h = whole_open("f", true);
+	struct whole_io w;
+
+	whole_rules("[w]\nevent = write\nstall = yes\n");
+	whole_write_begin(&w, h, 0, 7);
+	check_refused(&timeout, timeout.text, true);
+	whole_rules("");
+	ck_assert_int_eq(whole_write_end(&w), 0);
+	engine_data_close(h);
+}
+
+static const char *too_long(void)
+{
+	enum { LEN = 64 * 1024 + 1 };
+	char *text = malloc(LEN + 1);
+
+	ck_assert_ptr_nonnull(text);
+	memset(text, ' ', LEN);
+	memcpy(text, PROD, strlen(PROD) - 1);
+	text[LEN - 1] = '\n';
+	text[LEN] = '\0';
+	return text;
+}
+
+START_TEST(what_fails_says_why_and_leaves_nothing)
+{
+	const char *text = too_long();
+	const struct contract_row big = { text, CIM_RETURN_INVALID_PARAMETER, E2BIG,
+					  "65536 is the limit", NULL };
+
+	begin();
+	whole_group("faulty", "f");
+	check_timeout();
+	for (size_t i = 0; i < ROWS(failures); i++)
+		check_failure(&failures[i]);
+	check_refused(&big, text, false);
+	free((char *)text);
+	whole_teardown();
+}
+END_TEST
+
+/* ---- the codes ----------------------------------------------------------------------------- */
+
+static bool has_code(uint32_t code)
+{
+	for (size_t t = 0; t < contract_n_tables; t++)
+		for (size_t i = 0; i < contract_tables[t].n; i++)
+			if (contract_tables[t].rows[i].code == code)
+				return true;
+	for (size_t i = 0; i < ROWS(failures); i++)
+		if (failures[i].row.code == code)
+			return true;
+	return timeout.code == code;
+}
+
+START_TEST(each_return_code_has_its_row)
+{
+	unsigned n = 0;
+
+	for (uint32_t code = 0; code <= CIM_RETURN_JOB_STARTED; code++)
+		if (outcome_code_name(code)) {
+			ck_assert_msg(has_code(code), "no row has the code %u", code);
+			n++;
+		}
+	ck_assert_uint_eq(n, 8);
+}
+END_TEST
+
+/* ---- main --------------------------------------------------------------------------------------- */
+
+int main(void)
+{
+	const TTest *const tests[] = {
+		each_row_is_answered_as_it_says,
+		no_parameter_is_given_twice_or_without_a_value,
+		each_property_is_carried_out_or_refused_by_name,
+		each_parameter_and_value_has_its_row,
+		what_is_left_out_has_its_meaning,
+		what_fails_says_why_and_leaves_nothing,
+		each_return_code_has_its_row,
+	};
+
+	return unit_main("contract", tests, ROWS(tests));
+}

@@ -1,0 +1,437 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "tests/contract.h"
+
+#include <errno.h>
+
+#include "conf/outcome.h"
+#include "tests/unit.h"
+
+/* What a row needs beside the parameter it is about, and how that reads back. */
+#define CP " SyncType=Clone SourceGroup=prod"
+#define CA " SyncType=Clone SourceElement=a"
+#define CM " SyncType=Clone SourceGroup=mixed"
+#define CPR "SyncType=Clone|SourceGroup=prod"
+#define CAR "SyncType=Clone|SourceElement=a"
+#define INI "SyncType=Clone\nSourceGroup=prod\n"
+
+#define N32 "aaaaaaaaaabbbbbbbbbbcccccccccc.-"
+#define N40 N32 "_1234567"
+
+#define DONE(text, read_back)                           \
+	{                                               \
+		text, CIM_RETURN_OK, 0, read_back, NULL \
+	}
+#define JOB(text, read_back)                                     \
+	{                                                        \
+		text, CIM_RETURN_JOB_STARTED, 0, read_back, NULL \
+	}
+#define BAD(text, words)                                                \
+	{                                                               \
+		text, CIM_RETURN_INVALID_PARAMETER, EINVAL, words, NULL \
+	}
+#define NONE(text, words)                                               \
+	{                                                               \
+		text, CIM_RETURN_INVALID_PARAMETER, ENOENT, words, NULL \
+	}
+#define LONG(text, words)                                                     \
+	{                                                                     \
+		text, CIM_RETURN_INVALID_PARAMETER, ENAMETOOLONG, words, NULL \
+	}
+#define NOT(text, words)                                                \
+	{                                                               \
+		text, CIM_RETURN_NOT_SUPPORTED, EOPNOTSUPP, words, NULL \
+	}
+#define USED(text, words)                                   \
+	{                                                   \
+		text, CIM_RETURN_IN_USE, EBUSY, words, NULL \
+	}
+
+/* ---- values ------------------------------------------------------------------------ */
+
+static const struct contract_row sync_types[] = {
+	NOT("SyncType=Mirror SourceGroup=prod", "SyncType: Mirror is not supported"),
+	NOT("SyncType=6 SourceGroup=prod", "SyncType: Mirror is not supported"),
+	DONE("SyncType=Snapshot SourceGroup=prod", "SyncType=Snapshot|SourceGroup=prod"),
+	DONE("SyncType=7 SourceGroup=prod", "SyncType=Snapshot|SourceGroup=prod"),
+	JOB("SyncType=Clone SourceGroup=prod", CPR),
+	JOB("SyncType=8 SourceGroup=prod", CPR),
+	JOB("SyncType=CLONE SourceGroup=prod", CPR),
+	JOB("SyncType=\"c l-o_ne\" SourceGroup=prod", CPR),
+	JOB("SyncType=008 SourceGroup=prod", CPR),
+	NOT("SyncType=TokenizedClone SourceGroup=prod", "TokenizedClone"),
+	NOT("SyncType=9 SourceGroup=prod", "TokenizedClone is not supported"),
+	BAD("SyncType=0 SourceGroup=prod", "SyncType: \"0\" is not one of its values"),
+	BAD("SyncType=5 SourceGroup=prod", "valid: Mirror, Snapshot, Clone"),
+	BAD("SyncType=10 SourceGroup=prod", "SyncType: \"10\""),
+	BAD("SyncType=32767 SourceGroup=prod", "SyncType: \"32767\""),
+	NOT("SyncType=32768 SourceGroup=prod", "SyncType: 32768 is a vendor's value"),
+	NOT("SyncType=65535 SourceGroup=prod", "SyncType: 65535 is a vendor's value"),
+	BAD("SyncType=65536 SourceGroup=prod", "SyncType: \"65536\""),
+	BAD("SyncType=-8 SourceGroup=prod", "SyncType: \"-8\""),
+	BAD("SyncType=8.0 SourceGroup=prod", "SyncType: \"8.0\""),
+	BAD("SyncType=0x8 SourceGroup=prod", "SyncType: \"0x8\""),
+	BAD("SyncType=Klone SourceGroup=prod", "did you mean \"Clone\"?"),
+	BAD("Mode=3 SourceGroup=prod", "SyncType is missing; add SyncType=Clone"),
+};
+
+static const struct contract_row modes[] = {
+	JOB("Mode=Synchronous" CP, "SyncType=Clone|Mode=Synchronous|SourceGroup=prod"),
+	JOB("Mode=2" CP, "SyncType=Clone|Mode=Synchronous|SourceGroup=prod"),
+	JOB("Mode=Asynchronous" CP, "SyncType=Clone|Mode=Asynchronous|SourceGroup=prod"),
+	JOB("Mode=3" CP, "SyncType=Clone|Mode=Asynchronous|SourceGroup=prod"),
+	DONE("Mode=2 SyncType=7 SourceElement=b",
+	     "SyncType=Snapshot|Mode=Synchronous|SourceElement=b"),
+	DONE("Mode=3 SyncType=7 SourceElement=b",
+	     "SyncType=Snapshot|Mode=Asynchronous|SourceElement=b"),
+	NOT("Mode=Adaptive" CP, "Mode: Adaptive is not supported"),
+	NOT("Mode=4" CP, "Mode: Adaptive is not supported"),
+	BAD("Mode=0" CP, "Mode: \"0\" is not one of its values"),
+	BAD("Mode=1" CP, "Mode: \"1\""),
+	BAD("Mode=5" CP, "Mode: \"5\""),
+	BAD("Mode=Active" CP, "Mode: \"Active\""),
+	BAD("Mode=Unknown" CP, "Mode: \"Unknown\""),
+	BAD("Mode=32767" CP, "Mode: \"32767\""),
+	NOT("Mode=32768" CP, "Mode: 32768 is a vendor's value"),
+	NOT("Mode=65535" CP, "Mode: 65535 is a vendor's value"),
+	BAD("Mode=65536" CP, "Mode: \"65536\""),
+	BAD("Mode=sync" CP, "did you mean"),
+};
+
+static const struct contract_row consistencies[] = {
+	JOB("Consistency=\"No Consistency\"" CP, CPR "|Consistency=No Consistency"),
+	JOB("Consistency=2" CP, CPR "|Consistency=No Consistency"),
+	JOB("Consistency=noconsistency" CP, CPR "|Consistency=No Consistency"),
+	JOB("Consistency=\"Sequential Consistency\"" CP,
+	    CPR "|Consistency=Sequential Consistency"),
+	JOB("Consistency=3" CP, CPR "|Consistency=Sequential Consistency"),
+	JOB("Consistency=2" CM, "SyncType=Clone|SourceGroup=mixed|Consistency="
+				"No Consistency"),
+	NOT("Consistency=3" CM, "Consistency: Sequential Consistency is not to be had "
+				"with shared_method = none, as member \"s\" is shared"),
+	BAD("Consistency=0" CP, "Consistency: \"0\" is not one of its values"),
+	BAD("Consistency=1" CP, "valid: No Consistency, Sequential Consistency"),
+	BAD("Consistency=4" CP, "Consistency: \"4\""),
+	BAD("Consistency=32767" CP, "Consistency: \"32767\""),
+	NOT("Consistency=32768" CP, "Consistency: 32768 is a vendor's value"),
+	NOT("Consistency=65535" CP, "Consistency: 65535 is a vendor's value"),
+	BAD("Consistency=65536" CP, "Consistency: \"65536\""),
+	BAD("Consistency=Sequential" CP, "did you mean \"Sequential Consistency\"?"),
+};
+
+#define WAIT(state) "WaitForCopyState=" state
+static const struct contract_row wait_states[] = {
+	DONE(WAIT("Initialized") CP, CPR "|WaitForCopyState=Initialized"),
+	DONE(WAIT("2") CP, CPR "|WaitForCopyState=Initialized"),
+	JOB(WAIT("Unsynchronized") CP, CPR "|WaitForCopyState=Unsynchronized"),
+	JOB(WAIT("3") CP, CPR "|WaitForCopyState=Unsynchronized"),
+	JOB(WAIT("UnSynchronized") CP, CPR "|WaitForCopyState=Unsynchronized"),
+	DONE(WAIT("Synchronized") CP, CPR "|WaitForCopyState=Synchronized"),
+	DONE(WAIT("4") CP, CPR "|WaitForCopyState=Synchronized"),
+	DONE(WAIT("Inactive") CP, CPR "|WaitForCopyState=Inactive"),
+	DONE(WAIT("8") CP, CPR "|WaitForCopyState=Inactive"),
+	DONE(WAIT("Prepared") CP, CPR "|WaitForCopyState=Prepared"),
+	DONE(WAIT("11") CP, CPR "|WaitForCopyState=Prepared"),
+	DONE(WAIT("4") " SyncType=7 SourceElement=b",
+	     "SyncType=Snapshot|SourceElement=b|WaitForCopyState=Synchronized"),
+	DONE(WAIT("3") " SyncType=7 SourceElement=b",
+	     "SyncType=Snapshot|SourceElement=b|WaitForCopyState=Unsynchronized"),
+	DONE(WAIT("2") " SyncType=7 SourceElement=b",
+	     "SyncType=Snapshot|SourceElement=b|WaitForCopyState=Initialized"),
+	BAD(WAIT("Broken") CP, "WaitForCopyState: \"Broken\" is not one of its values"),
+	BAD(WAIT("5") CP, "valid: Initialized, Unsynchronized, Synchronized, Inactive"),
+	BAD(WAIT("Fractured") CP, "\"Fractured\""),
+	BAD(WAIT("6") CP, "\"6\""),
+	BAD(WAIT("Split") CP, "\"Split\""),
+	BAD(WAIT("7") CP, "\"7\""),
+	BAD(WAIT("Suspended") CP, "\"Suspended\""),
+	BAD(WAIT("9") CP, "\"9\""),
+	BAD(WAIT("Failedover") CP, "\"Failedover\""),
+	BAD(WAIT("10") CP, "\"10\""),
+	BAD(WAIT("Aborted") CP, "\"Aborted\""),
+	BAD(WAIT("12") CP, "\"12\""),
+	BAD(WAIT("Skewed") CP, "\"Skewed\""),
+	BAD(WAIT("13") CP, "\"13\""),
+	BAD(WAIT("Mixed") CP, "\"Mixed\""),
+	BAD(WAIT("14") CP, "\"14\""),
+	BAD(WAIT("\"Not Applicable\"") CP, "\"Not Applicable\""),
+	BAD(WAIT("15") CP, "\"15\""),
+	BAD(WAIT("Partitioned") CP, "\"Partitioned\""),
+	BAD(WAIT("16") CP, "\"16\""),
+	BAD(WAIT("Invalid") CP, "\"Invalid\""),
+	BAD(WAIT("17") CP, "\"17\""),
+	BAD(WAIT("Restored") CP, "\"Restored\""),
+	BAD(WAIT("18") CP, "\"18\""),
+	BAD(WAIT("0") CP, "\"0\""),
+	BAD(WAIT("1") CP, "\"1\""),
+	BAD(WAIT("19") CP, "\"19\""),
+	BAD(WAIT("32767") CP, "\"32767\""),
+	NOT(WAIT("32768") CP, "WaitForCopyState: 32768 is a vendor's value"),
+	NOT(WAIT("65535") CP, "WaitForCopyState: 65535 is a vendor's value"),
+	BAD(WAIT("65536") CP, "\"65536\""),
+	BAD(WAIT("Synchronised") CP, "did you mean \"Synchronized\"?"),
+};
+
+/* ---- names ------------------------------------------------------------------------- */
+
+static const struct contract_row names[] = {
+	JOB("RelationshipName=r" CP, "RelationshipName=r|" CPR),
+	JOB("RelationshipName=1" CP, "RelationshipName=1|" CPR),
+	JOB("RelationshipName=" N32 CP, "RelationshipName=" N32 "|" CPR),
+	JOB("RelationshipName=LIVE" CP, "RelationshipName=LIVE|" CPR),
+	JOB("RelationshipName=g" CP, CPR),
+	LONG("RelationshipName=" N32 "d" CP, "has 33 bytes; 32 is the limit"),
+	BAD("RelationshipName=.a" CP, "RelationshipName: \".a\" is no name"),
+	BAD("RelationshipName=-a" CP, "RelationshipName: \"-a\" is no name"),
+	BAD("RelationshipName=a/b" CP, "RelationshipName: \"a/b\""),
+	BAD("RelationshipName=\"a b\"" CP, "RelationshipName: \"a b\""),
+	BAD("RelationshipName=\xc3\xa4" CP, "RelationshipName: \"\\xc3\\xa4\""),
+	USED("RelationshipName=live" CP, "group \"live\" has a relationship \"live\""),
+	USED("RelationshipName=taken" CP, "\"taken_1\""),
+
+	NONE("SyncType=Clone SourceGroup=prud",
+	     "SourceGroup: there is no group \"prud\""),
+	NONE("SyncType=Clone SourceGroup=Prod",
+	     "SourceGroup: there is no group \"Prod\""),
+	NONE("SyncType=Clone SourceGroup=a", "SourceGroup: there is no group \"a\""),
+	NONE("SyncType=Clone SourceGroup=" N32, "SourceGroup: there is no group"),
+	LONG("SyncType=Clone SourceGroup=" N32 "d", "SourceGroup:"),
+	BAD("SyncType=Clone SourceGroup=a/b", "SourceGroup: \"a/b\" is no name"),
+	BAD("SyncType=Clone SourceGroup=.", "SourceGroup: \".\" is no name"),
+	BAD("SyncType=Clone SourceGroup=empty", "group \"empty\" is empty"),
+	BAD("SyncType=Clone SourceGroup=g", "\"g\" cannot be its own replica"),
+
+	JOB("SyncType=Clone SourceElement=a", CAR),
+	NONE("SyncType=Clone SourceElement=z",
+	     "SourceElement: there is no element \"z\""),
+	NONE("SyncType=Clone SourceElement=prod", "there is no element \"prod\""),
+	NONE("SyncType=Clone SourceElement=" N40, "SourceElement: there is no element"),
+	LONG("SyncType=Clone SourceElement=" N40 "8", "has 41 bytes; 40 is the limit"),
+	BAD("SyncType=Clone SourceElement=-a", "SourceElement: \"-a\" is no name"),
+	BAD("SyncType=Clone SourceElement=iqn.2026-01.a:b/1",
+	    "a target and a LUN need SourceAccessPoint"),
+	USED("SyncType=Clone SourceElement=live_1",
+	     "SourceElement: \"live_1\" is a target of relationship \"live\""),
+	USED("SyncType=Clone SourceGroup=image",
+	     "SourceGroup: member \"live_1\" is a target of relationship \"live\""),
+	USED("SyncType=Snapshot SourceGroup=live", "SourceGroup: member \"live_1\" is a"),
+
+	JOB("TargetGroup=g" CP, CPR "|TargetGroup=g"),
+	JOB("TargetGroup=empty" CP, CPR "|TargetGroup=empty"),
+	JOB("TargetGroup=luns" CP, CPR "|TargetGroup=luns"),
+	JOB("TargetGroup=ones" CA, CAR "|TargetGroup=ones"),
+	NONE("TargetGroup=z" CP, "TargetGroup: there is no group \"z\""),
+	NONE("TargetGroup=" N32 CP, "TargetGroup: there is no group"),
+	LONG("TargetGroup=" N32 "d" CP, "TargetGroup:"),
+	BAD("TargetGroup=a/b" CP, "TargetGroup: \"a/b\" is no name"),
+	BAD("TargetGroup=prod" CP, "TargetGroup=prod is the source group itself"),
+	BAD("TargetGroup=luns" CA, "has 2 members and the source has 1"),
+	BAD("TargetGroup=ones" CP, "has 1 member and the source has 2"),
+	BAD("TargetGroup=smalls" CA, "a target is at least as large as its source"),
+	BAD("TargetGroup=shareds" CA, "member \"s\" is shared"),
+	BAD("TargetGroup=mine SyncType=Clone SourceElement=t1",
+	    "member \"t1\" is a source of the same call"),
+	NOT("TargetGroup=image" CA, "member \"live_1\" is an image"),
+	NOT("TargetGroup=ones SyncType=Snapshot SourceElement=a", "a Snapshot onto"),
+	USED("TargetGroup=live" CA, "group \"live\" is in a relationship"),
+	USED("TargetGroup=useds" CA, "is a source of relationship \"live\""),
+	{ "SyncType=Clone SourceElement=a", 5, EINVAL, "write TargetGroup=mine", "mine" },
+	{ "SyncType=Clone SourceElement=a TargetGroup=mine", 4096, 0,
+	  "RelationshipName=mine|" CAR "|TargetGroup=mine", "mine" },
+	{ "SyncType=Clone SourceElement=a TargetGroup=empty", 4096, 0,
+	  "RelationshipName=mine|" CAR "|TargetGroup=empty", "mine" },
+	{ "SyncType=Clone SourceElement=a", 6, EBUSY, "has a relationship already",
+	  "live" },
+
+	JOB("TargetPool=p" CP, CPR "|TargetPool=p"),
+	NONE("TargetPool=z" CP, "TargetPool: there is no pool \"z\"; pools: p"),
+	NONE("TargetPool=" N32 CP, "TargetPool: there is no pool"),
+	LONG("TargetPool=" N32 "d" CP, "TargetPool:"),
+	BAD("TargetPool=a/b" CP, "TargetPool: \"a/b\" is no name"),
+};
+
+/* ---- exclusions, both ways ------------------------------------------------------------ */
+
+static const struct contract_row exclusions[] = {
+	BAD("SourceGroup=prod SourceElement=a SyncType=Clone", "exclude each other"),
+	BAD("SourceElement=a SourceGroup=prod SyncType=Clone", "exclude each other"),
+	BAD("SyncType=Clone Mode=3", "SourceGroup and SourceElement are both missing"),
+	BAD("TargetGroup=empty TargetElementCount=1" CA, "excludes TargetGroup"),
+	BAD("TargetElementCount=1 TargetGroup=empty" CA, "excludes TargetGroup"),
+	BAD("TargetGroup=ones TargetElementCount=1" CA, "excludes TargetGroup"),
+	BAD("TargetElementCount=1" CP, "excludes SourceGroup"),
+	BAD("SourceGroup=prod SyncType=Clone TargetElementCount=1",
+	    "excludes SourceGroup"),
+	BAD("TargetGroup=luns TargetPool=p" CP, "TargetPool=p excludes TargetGroup=luns"),
+	BAD("TargetPool=p TargetGroup=luns" CP, "TargetPool=p excludes TargetGroup=luns"),
+	JOB("TargetGroup=empty TargetPool=p" CP, CPR "|TargetGroup=empty|TargetPool=p"),
+	BAD(INI "ReplicationSettingData=plain\n[ReplicationSettingData]\n"
+		"Pairing=Exact order\n[Run]\n",
+	    "exclude each other"),
+	BAD(INI "TargetSettingGoal=thin\n[TargetSettingGoal]\nReadOnly=2\n[Run]\n",
+	    "exclude each other"),
+	/* A code 5 is told before what is not supported. */
+	BAD("SyncType=Mirror SourceGroup=prod SourceElement=a", "exclude each other"),
+	BAD("SyncType=9 SourceGroup=a/b", "SourceGroup"),
+	BAD("SyncType=Clone SourceGroup=prod Mode=4 Consistency=9", "Consistency"),
+};
+
+/* ---- the text ------------------------------------------------------------------------- */
+
+static const struct contract_row texts[] = {
+	BAD("SyncType=Clone\n", "one parameter; one write is one call"),
+	BAD("\n", "without parameters"),
+	BAD(INI, "last line of the text is not [Run]"),
+	BAD(INI "[Run]\n\n", "last line of the text is not [Run]"),
+	BAD(INI "[Run]\nMode=3\n[Run]\n", "line 4: text after [Run]"),
+	BAD("SyncType=Clone prod\n", "no = in it"),
+	BAD("SyncType = Clone\n", "no = in it"),
+	BAD("=Clone SourceGroup=prod\n", "no parameter before the ="),
+	BAD("SyncType=Clone SourceGroup=\"prod\n", "no closing double quote"),
+	BAD("SyncType=Clone SourceGroup=pr\"od\"\n", "double quote within a value"),
+	BAD("SyncType=\"Clone\"SourceGroup=prod\n", "text after the closing"),
+	BAD(INI "SourceGroup=\"prod\"\n[Run]\n", "SourceGroup is given twice"),
+	BAD("SyncType=Clone\nSourceGroup=\"prod\"\n[Run]\n", "is no name"),
+	BAD("SyncType=Clone\r\nSourceGroup=prod\r\n[Run]\r\n", "carriage return"),
+	BAD("SyncType=Clone SourceGroup=prod\r\n", "carriage return"),
+	BAD("SyncType=Clone SourceGroup=prod\x01\n", "control character (0x01)"),
+	BAD("SyncType=Clone\n SourceGroup=prod\n[Run]\n", "begins with a blank"),
+	BAD(INI "[Goal]\n[Run]\n", "unknown section \"Goal\""),
+	BAD(INI "[ReplicationSettingData]\n[ReplicationSettingData]\n[Run]\n",
+	    "[ReplicationSettingData] is given twice"),
+	BAD("SourceGruop=prod SyncType=Clone", "did you mean \"SourceGroup\"?"),
+	BAD("syncType=Clone SourceGroup=prod", "did you mean \"SyncType\"?"),
+	BAD("ConnectivityCollection=x" CP,
+	    "unknown parameter \"ConnectivityCollection\""),
+	BAD("Pairing=3" CP, "give it in the section [ReplicationSettingData]"),
+	BAD("Job=1" CP, "Job is an output"),
+	BAD("Synchronization=x" CP, "Synchronization is an output"),
+	JOB("# c\n\n; d\nSyncType = clone\nSourceGroup =prod\n[Run]\n", CPR),
+	JOB(INI "[ReplicationSettingData]\n[TargetSettingGoal]\n[Run]\n", CPR),
+	JOB("\tSyncType=Clone \t SourceGroup=prod \n", CPR),
+};
+
+/* ---- TargetElementCount: what this version answers -------------------------------------- */
+
+static const struct contract_row counts[] = {
+	JOB("TargetElementCount=1" CA, CAR "|TargetElementCount=1"),
+	NOT("TargetElementCount=2" CA, "TargetElementCount: 2 is not supported"),
+	NOT("TargetElementCount=3 SyncType=Snapshot SourceElement=a",
+	    "TargetElementCount: 3 is not supported"),
+	NOT("TargetElementCount=18446744073709551615" CA, "TargetElementCount: 1844674"),
+	BAD("TargetElementCount=18446744073709551616" CA, "TargetElementCount:"),
+	BAD("TargetElementCount=0" CA, "TargetElementCount: \"0\" is not a number of"),
+	BAD("TargetElementCount=-1" CA, "TargetElementCount: \"-1\""),
+	BAD("TargetElementCount=1.5" CA, "TargetElementCount: \"1.5\""),
+	BAD("TargetElementCount=1K" CA, "TargetElementCount: \"1K\""),
+	BAD("TargetElementCount=two" CA, "TargetElementCount: \"two\""),
+};
+
+/* ---- access points: what this version answers -------------------------------------------- */
+
+static const struct contract_row access_points[] = {
+	NOT("SourceAccessPoint=ap" CA, "SourceAccessPoint=ap: the parameter is not"),
+	NOT("SourceAccessPoint=ap SyncType=Clone SourceElement=iqn.2026-01.a:b/1",
+	    "not supported"),
+	NOT("SourceAccessPoint=" N32 CA, "SourceAccessPoint="),
+	LONG("SourceAccessPoint=" N32 "d" CA, "SourceAccessPoint:"),
+	BAD("SourceAccessPoint=a/b" CA, "SourceAccessPoint: \"a/b\" is no name"),
+	BAD("SourceAccessPoint=ap SyncType=Clone SourceElement=iqn.2026-01.a:b/x",
+	    "is not <iqn>/<lun>"),
+	BAD("SourceAccessPoint=ap SyncType=Clone SourceElement=disk/1",
+	    "is not <iqn>/<lun>"),
+	NOT("TargetAccessPoint=ap" CA, "TargetAccessPoint=ap: the parameter is not"),
+	NOT("TargetAccessPoint=" N32 CA, "TargetAccessPoint="),
+	LONG("TargetAccessPoint=" N32 "d" CA, "TargetAccessPoint:"),
+	BAD("TargetAccessPoint=a/b" CA, "TargetAccessPoint: \"a/b\" is no name"),
+};
+
+/* ---- settings: what this version answers ---------------------------------------------- */
+
+static const struct contract_row settings[] = {
+	JOB("ReplicationSettingData=plain" CP, CPR "|ReplicationSettingData=plain"),
+	JOB("ReplicationSettingData=quiet" CM,
+	    "SyncType=Clone|SourceGroup=mixed|ReplicationSettingData=quiet"),
+	JOB("ReplicationSettingData=quiet Consistency=3" CM,
+	    "SyncType=Clone|SourceGroup=mixed|Consistency=Sequential Consistency|"
+	    "ReplicationSettingData=quiet"),
+	NOT("ReplicationSettingData=quiet SyncType=Snapshot SourceGroup=mixed",
+	    "there is no Snapshot of member \"s\""),
+	NOT("SyncType=Snapshot SourceGroup=mixed",
+	    "there is no Snapshot of member \"s\""),
+	NOT("ReplicationSettingData=paired" CP,
+	    "ReplicationSettingData=paired: Pairing is not supported"),
+	NOT("ReplicationSettingData=scan" CM, "shared_method = double-scan"),
+	NOT("ReplicationSettingData=slow" CP, "max_bytes_per_second"),
+	NONE("ReplicationSettingData=z" CP,
+	     "there is no [setting z]; settings: paired, plain"),
+	NONE("ReplicationSettingData=" N32 CP, "there is no [setting aaaaaa"),
+	LONG("ReplicationSettingData=" N32 "d" CP, "ReplicationSettingData:"),
+	BAD("ReplicationSettingData=a/b" CP, "ReplicationSettingData: \"a/b\""),
+	NOT("TargetSettingGoal=plain" CP,
+	    "TargetSettingGoal=plain: the parameter is not"),
+	NOT("TargetSettingGoal=" N32 CP, "TargetSettingGoal="),
+	LONG("TargetSettingGoal=" N32 "d" CP, "TargetSettingGoal:"),
+	BAD("TargetSettingGoal=a/b" CP, "TargetSettingGoal: \"a/b\" is no name"),
+	NOT("TargetGroup=luns TargetSettingGoal=plain" CP, "TargetSettingGoal=plain"),
+	NOT("TargetSettingGoal=plain TargetGroup=luns" CP, "TargetSettingGoal=plain"),
+	BAD(INI "[ReplicationSettingData]\nPairng=3\n[Run]\n",
+	    "did you mean \"Pairing\"?"),
+	BAD(INI "[ReplicationSettingData]\nInstanceID=x\n[Run]\n",
+	    "the inherited property InstanceID cannot be set"),
+	BAD(INI "[ReplicationSettingData]\nquiesce_command=reboot\n[Run]\n",
+	    "unknown property \"quiesce_command\""),
+	BAD(INI "[ReplicationSettingData]\nPairing=3\nPairing=3\n[Run]\n",
+	    "Pairing is given twice, in line 4 and line 5"),
+	BAD(INI "[ReplicationSettingData]\nPairing=\n[Run]\n", "Pairing has no value"),
+	BAD(INI "[TargetSettingGoal]\nPairing=3\n[Run]\n",
+	    "[TargetSettingGoal]: unknown property \"Pairing\""),
+};
+
+#define SECTION "[ReplicationSettingData]: the section is not supported"
+const struct contract_property contract_properties[] = {
+	{ "ConsistentPointInTime", 1, SECTION, "true" },
+	{ "DesiredCopyMethodology", 1, SECTION, NULL },
+	{ "Multihop", 1, SECTION, "1" },
+	{ "OnGroupOrListError", 1, SECTION, NULL },
+	{ "UnequalGroupsAction", 1, SECTION, NULL },
+	{ "TargetElementSupplier", 1, SECTION, NULL },
+	{ "ThinProvisioningPolicy", 1, SECTION, NULL },
+	{ "Pairing", 1, SECTION, NULL },
+	{ "FailedCopyStopsHostIO", 1, SECTION, "false" },
+	{ "CopyRecoveryMode", 1, SECTION, NULL },
+	{ "UnequalListsAction", 1, SECTION, NULL },
+	{ "DeltaUpdateInterval", 1, SECTION, "00000000000500.000000:000" },
+	{ "DeltaUpdateBlocks", 1, SECTION, "8" },
+	{ "ReadOnly", 1, SECTION, NULL },
+	{ "StorageCompressionPolicy", 1, SECTION, NULL },
+	{ "TargetElementResourcePool", 1, SECTION, NULL },
+	{ "TargetElementGoal", 1, SECTION, NULL },
+	{ "RRCSoftwareCompressionEnabled", 1, SECTION, "true" },
+	{ "RRCHardwareCompressionEnabled", 1, SECTION, "true" },
+	{ "AutoDelete", 1, SECTION, "false" },
+	{ "TimeBeforeRemoval", 1, SECTION, "00000000000500.000000:000" },
+	{ "ConsistencyExempt", 1, SECTION, "false" },
+	{ "ConsistentAsyncCopy", 1, SECTION, "true" },
+	{ "DesiredRPO", 1, SECTION, "00000000000500.000000:000" },
+	{ "MaximumSkew", 5, "MaximumSkew: the property is read-only", "1" },
+	{ "CopyPriority", 1, SECTION, NULL },
+};
+const size_t contract_n_properties = ROWS(contract_properties);
+
+#define GOAL "[TargetSettingGoal]: the section is not supported"
+const struct contract_property contract_goals[] = {
+	{ "ThinProvisioningPolicy", 1, GOAL, NULL },
+	{ "ReadOnly", 1, GOAL, NULL },
+};
+const size_t contract_n_goals = ROWS(contract_goals);
+
+#define TABLE(table)                       \
+	{                                  \
+#table, table, ROWS(table) \
+	}
+const struct contract_table contract_tables[] = {
+	TABLE(sync_types),    TABLE(modes),	 TABLE(consistencies), TABLE(wait_states),
+	TABLE(names),	      TABLE(exclusions), TABLE(texts),	       TABLE(counts),
+	TABLE(access_points), TABLE(settings),
+};
+const size_t contract_n_tables = ROWS(contract_tables);
