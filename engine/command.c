@@ -49,11 +49,6 @@ int command_store_failed(struct outcome *o, int r)
 	int error;
 	uint32_t code = outcome_code_of_failure(-r, &error);
 
-	/* The name of an image that is being made. */
-	if (r == -EEXIST) {
-		code = CIM_RETURN_FAILED;
-		error = EEXIST;
-	}
 	return outcome_fail(o, code, error,
 			    "the state store cannot be written: %s; nothing was changed",
 			    strerror(-r));

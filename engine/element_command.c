@@ -21,6 +21,7 @@ void element_create(struct engine *e, struct engine_command *cmd)
 {
 	struct store_element row = { .origin = STORE_ORIGIN_USER,
 				     .created = timefmt_now_ms() };
+	const char *claimer;
 	struct element *el;
 	int64_t id;
 	int r = name_check(cmd->name, NAME_ELEMENT_MAX_LEN);
@@ -33,6 +34,14 @@ void element_create(struct engine *e, struct engine_command *cmd)
 	if (object_by_name(e, ENGINE_ELEMENT, cmd->name)) {
 		outcome_fail(&cmd->outcome, CIM_RETURN_INVALID_PARAMETER, EEXIST,
 			     "there is an element \"%s\" already", cmd->name);
+		return;
+	}
+	claimer = replica_claims_name(e, cmd->name);
+	if (claimer) {
+		outcome_fail(&cmd->outcome, CIM_RETURN_INVALID_PARAMETER, EEXIST,
+			     "\"%s\" is to be an image of the spec of group \"%s\", "
+			     "which is being carried out",
+			     cmd->name, claimer);
 		return;
 	}
 	strcpy(row.name, cmd->name);

@@ -428,6 +428,7 @@ static void init_locks(struct engine *e)
 	pthread_condattr_destroy(&attr);
 	STAILQ_INIT(&e->queue);
 	TAILQ_INIT(&e->calls);
+	TAILQ_INIT(&e->claims);
 	TAILQ_INIT(&e->holds);
 	TAILQ_INIT(&e->instants);
 	TAILQ_INIT(&e->fence_sets);

@@ -278,6 +278,7 @@ struct engine {
 	bool stopping;			  /* no command that would wait; queue_lock */
 	unsigned n_closing;		  /* devices being closed; the engine's thread */
 	TAILQ_HEAD(, replica_call) calls; /* specs under way; the engine's thread */
+	TAILQ_HEAD(, replica_call) claims; /* the same, to their end */
 	TAILQ_HEAD(, hold) holds;
 	unsigned n_holds; /* atomic: those that a stop waits for */
 	unsigned n_works; /* atomic: works that use objects, and end in a message */
@@ -435,6 +436,8 @@ void group_drop(struct engine *e, struct group *g, bool by_command);
 /* replica.c: CreateGroupReplica */
 void replica_write_spec(struct engine *e, struct engine_command *cmd);
 void replica_interrupt(struct engine *e, struct engine_command *cmd);
+/* The group whose call under way makes an image of that name; NULL = none does. */
+const char *replica_claims_name(const struct engine *e, const char *name);
 /* An element's state has changed, a second has passed, the engine stops: calls
  * that wait look again. */
 void replica_run_calls(struct engine *e);

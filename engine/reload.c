@@ -129,9 +129,20 @@ static void change_element(struct reload *rl, struct element *el,
 static void add_element(struct engine *e, struct reload *rl,
 			const struct config_element *conf)
 {
+	const char *claimer = replica_claims_name(e, conf->name);
 	struct element *el;
-	int r = load_add_configured(e, conf, &el);
+	int r;
 
+	if (claimer) {
+		strbuf_addf(
+			rl->report,
+			"[element %s] is not added: the spec of group \"%s\", which is "
+			"being carried out, makes an image of that name; give one of "
+			"the two another name\n",
+			conf->name, claimer);
+		return;
+	}
+	r = load_add_configured(e, conf, &el);
 	if (r < 0) {
 		strbuf_addf(rl->report, "[element %s] cannot be added: %s\n", conf->name,
 			    strerror(-r));

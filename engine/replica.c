@@ -81,6 +81,7 @@ static void give_up(struct replica_call *call)
 		TAILQ_REMOVE(&call->engine->calls, call, link);
 	if (call->hold)
 		hold_end(call->hold);
+	TAILQ_REMOVE(&call->engine->claims, call, claim_link);
 	hold_sources(call, -1);
 	target_hold(call, -1);
 	call->group->call = NULL;
@@ -112,11 +113,6 @@ static void delete_rows(struct replica_call *call)
 			 call->spec.relationship_name);
 }
 
-static void target_name(const struct replica_call *call, size_t i, char *buf, size_t size)
-{
-	snprintf(buf, size, "%s_%zu", call->spec.relationship_name, i + 1);
-}
-
 static uint64_t source_size(const struct element *el)
 {
 	return el->have_info ? el->info.size : el->size;
@@ -126,6 +122,7 @@ void replica_target_row(const struct replica_call *call, size_t i,
 			struct store_element *row)
 {
 	const struct element *source = call->sources[i];
+	char name[REPLICA_TARGET_NAME_SIZE];
 
 	*row = (struct store_element){
 		.id = call->target_ids[i],
@@ -142,11 +139,13 @@ void replica_target_row(const struct replica_call *call, size_t i,
 		.created = call->now_ms,
 		.modified = call->now_ms,
 	};
-	target_name(call, i, row->name, sizeof(row->name));
+	replica_target_name(call, i, name);
+	memcpy(row->name, name, sizeof(row->name));
 }
 
 void replica_call_done(struct replica_call *call)
 {
+	TAILQ_REMOVE(&call->engine->claims, call, claim_link);
 	hold_sources(call, -1);
 	target_hold(call, -1);
 	call_free(call);
@@ -499,51 +498,6 @@ static int find_pool(struct replica_call *call)
 						 ENGINE_POOL);
 }
 
-static void find_same_name(void *thing, void *opaque)
-{
-	const struct group *g = thing;
-	struct replica_call *call = opaque;
-	const char *name = g->rel  ? g->rel->row.name :
-			   g->call ? g->call->spec.relationship_name :
-				     "";
-
-	if (g != call->group && !strcmp(name, call->spec.relationship_name))
-		call->same_name = g;
-}
-
-static int check_names(struct replica_call *call)
-{
-	char name[NAME_ELEMENT_MAX_LEN + 24];
-
-	if (!*call->spec.relationship_name)
-		memcpy(call->spec.relationship_name, call->group->obj.name,
-		       sizeof(call->spec.relationship_name));
-	index_each(&call->engine->by_id[ENGINE_GROUP], find_same_name, call);
-	if (call->same_name)
-		return outcome_fail(&call->outcome, CIM_RETURN_IN_USE, 0,
-				    "RelationshipName: group \"%s\" has a relationship "
-				    "\"%s\" already; choose another name",
-				    call->same_name->obj.name,
-				    call->spec.relationship_name);
-	for (size_t i = 0; i < call->n && !call->targets; i++) {
-		target_name(call, i, name, sizeof(name));
-		if (strlen(name) > NAME_ELEMENT_MAX_LEN)
-			return outcome_fail(&call->outcome, CIM_RETURN_INVALID_PARAMETER,
-					    ENAMETOOLONG,
-					    "RelationshipName: \"%s\" makes image names "
-					    "longer than %d bytes",
-					    call->spec.relationship_name,
-					    NAME_ELEMENT_MAX_LEN);
-		if (object_by_name(call->engine, ENGINE_ELEMENT, name))
-			return outcome_fail(
-				&call->outcome, CIM_RETURN_IN_USE, 0,
-				"RelationshipName: there is an element \"%s\" "
-				"already; choose another name, or remove it",
-				name);
-	}
-	return 0;
-}
-
 static int check_group(struct replica_call *call)
 {
 	struct group *g = call->group;
@@ -576,7 +530,7 @@ static int check(struct replica_call *call, const char *text, size_t len)
 	if (!r)
 		r = find_pool(call);
 	if (!r)
-		r = check_names(call);
+		r = replica_check_names(call);
 	if (!r)
 		r = check_sources(call);
 	if (!r)
@@ -638,6 +592,7 @@ void replica_write_spec(struct engine *e, struct engine_command *cmd)
 	cmd->priv = call;
 	hold_sources(call, 1);
 	target_hold(call, 1);
+	TAILQ_INSERT_TAIL(&e->claims, call, claim_link);
 	g->call = call;
 	call->phase = REPLICA_LOGIN;
 	call->deadline_ns = timefmt_monotonic_ns() + LOGIN_MS * UINT64_C(1000000);

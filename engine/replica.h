@@ -35,6 +35,7 @@ struct replica_call {
 	bool listed;
 	bool interrupted; /* the writer is to be let go */
 	TAILQ_ENTRY(replica_call) link; /* engine->calls, while in LOGIN */
+	TAILQ_ENTRY(replica_call) claim_link; /* engine->claims, from its check on */
 	struct instant instant;
 	struct instant_member *members; /* of the instant: one for each source */
 	struct replica_made *made; /* what the transaction has made, not visible yet */
@@ -43,6 +44,14 @@ struct replica_call {
 /* replica_consistency.c: finds the [setting], decides Consistency and how it comes
  * about. */
 int replica_decide_consistency(struct replica_call *call);
+
+/* replica_names.c: fills in the RelationshipName; checks that it and the images' names
+ * are free. */
+int replica_check_names(struct replica_call *call);
+/* The name of the i-th image, i from 0. */
+enum { REPLICA_TARGET_NAME_SIZE = NAME_ELEMENT_MAX_LEN + 24 };
+void replica_target_name(const struct replica_call *call, size_t i,
+			 char ret_name[static REPLICA_TARGET_NAME_SIZE]);
 
 /* target.c: finds the TargetGroup and, if it has members, the targets; checks them;
  * and again when all have logged in. */

@@ -24,40 +24,12 @@
 
 static uint64_t base_files; /* of the pool, when nothing is under way */
 
-static void put_element(uint64_t id, unsigned file, const char *text)
-{
-	const struct engine_command cmd = { .verb = ENGINE_WRITE,
-					    .class = ENGINE_ELEMENT,
-					    .id = id,
-					    .file = file,
-					    .text = text,
-					    .len = strlen(text) };
-
-	ck_assert_uint_eq(whole_run(cmd, NULL), 0);
-}
-
 static bool is_ready(const char *element)
 {
 	struct element_info info;
 
 	engine_element_info(engine, whole_element(element), &info);
 	return info.operational_status == CIM_STATUS_OK && info.known;
-}
-
-/* An element of a file of its own. */
-static void make_file(const char *name, long size)
-{
-	uint64_t id = whole_make(ENGINE_ELEMENT, name);
-	char url[256];
-	FILE *f = fopen(whole_path("%s", name), "w");
-
-	ck_assert_ptr_nonnull(f);
-	fclose(f);
-	ck_assert_int_eq(truncate(whole_path("%s", name), size), 0);
-	snprintf(url, sizeof(url), "file://%s\n", whole_path("%s", name));
-	put_element(id, ELEMENT_ACCESS, "exclusive\n");
-	put_element(id, ELEMENT_URL, url);
-	whole_until(is_ready(name));
 }
 
 static void begin(void)
@@ -69,9 +41,9 @@ static void begin(void)
 		     "[setting scan]\nshared_method = double-scan\n"
 		     "[setting slow]\nmax_bytes_per_second = 1M\n");
 	whole_setup();
-	make_file("t1", WHOLE_LUN);
-	make_file("t2", WHOLE_LUN * 2);
-	make_file("t3", WHOLE_LUN / 2);
+	whole_file("t1", WHOLE_LUN);
+	whole_file("t2", WHOLE_LUN * 2);
+	whole_file("t3", WHOLE_LUN / 2);
 	whole_make(ENGINE_ELEMENT, "taken_1");
 	for (const char *name = "abcfs"; *name; name++) {
 		const char element[] = { *name, '\0' };

@@ -243,6 +243,41 @@ uint64_t whole_make(enum engine_class class, const char *name)
 	return cmd.new_id;
 }
 
+static void put_element(uint64_t id, unsigned file, const char *text)
+{
+	const struct engine_command cmd = { .verb = ENGINE_WRITE,
+					    .class = ENGINE_ELEMENT,
+					    .id = id,
+					    .file = file,
+					    .text = text,
+					    .len = strlen(text) };
+
+	ck_assert_uint_eq(whole_run(cmd, NULL), 0);
+}
+
+static bool is_known(uint64_t element)
+{
+	struct element_info info;
+
+	return !engine_element_info(engine, element, &info) && info.known &&
+	       info.operational_status == CIM_STATUS_OK;
+}
+
+void whole_file(const char *name, uint64_t size)
+{
+	uint64_t id = whole_make(ENGINE_ELEMENT, name);
+	int fd = open(whole_path("%s", name), O_CREAT | O_WRONLY, 0600);
+	char url[256];
+
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(ftruncate(fd, (off_t)size), 0);
+	close(fd);
+	snprintf(url, sizeof(url), "file://%s\n", whole_path("%s", name));
+	put_element(id, ELEMENT_ACCESS, "exclusive\n");
+	put_element(id, ELEMENT_URL, url);
+	whole_until(is_known(id));
+}
+
 unsigned whole_put(uint64_t group, unsigned file, const char *text,
 		   struct engine_command *ret_cmd)
 {

@@ -54,6 +54,8 @@ void whole_send(struct whole_call *call);
 void whole_wait(struct whole_call *call);
 
 uint64_t whole_make(enum engine_class class, const char *name);
+/* A new exclusive element of a file DIR/name of zeros, which is ready. */
+void whole_file(const char *name, uint64_t size);
 /* A group with members. */
 uint64_t whole_group(const char *name, const char *members);
 unsigned whole_put(uint64_t group, unsigned file, const char *text,
