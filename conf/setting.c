@@ -132,7 +132,7 @@ const char *setting_type(int property)
 		[TYPE_UINT16] = "a number from 0 to 65535",
 		[TYPE_UINT64] = "a number from 0 to 18446744073709551615",
 		[TYPE_INTERVAL] = "a CIM interval, ddddddddhhmmss.mmmmmm:000",
-		[TYPE_FIXED] = "nothing: it is read-only",
+		[TYPE_FIXED] = NULL,
 	};
 
 	return names[properties[property].type];

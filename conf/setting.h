@@ -105,7 +105,7 @@ int setting_find(const char *name);
 bool setting_is_supported(int property);
 
 /* Its value map, and the lowest value of that which it takes; NULL: it has none.
- * And what it takes, a phrase. */
+ * And what it takes, a phrase; NULL: nothing, it is read-only. */
 const struct cim_map *setting_map(int property, unsigned *ret_lowest);
 const char *setting_type(int property);
 /* The setting's own word for a value of its map. */

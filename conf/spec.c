@@ -96,7 +96,7 @@ static const struct parameter {
 /* What leaving a parameter out means. */
 static const char *const null_means[] = {
 	[PARAMETER_RelationshipName] = "the name of the group's directory",
-	[PARAMETER_SyncType] = "an error: it is required",
+	[PARAMETER_SyncType] = "an error, as it is required",
 	[PARAMETER_Mode] = "Asynchronous",
 	[PARAMETER_SourceGroup] = "SourceElement is the source",
 	[PARAMETER_SourceElement] = "SourceGroup is the source",
