@@ -310,13 +310,15 @@ static const struct contract_row texts[] = {
 	JOB("\tSyncType=Clone \t SourceGroup=prod \n", CPR),
 };
 
-/* ---- TargetElementCount: what this version answers -------------------------------------- */
+/* ---- TargetElementCount ------------------------------------------------------------------ */
 
 static const struct contract_row counts[] = {
 	JOB("TargetElementCount=1" CA, CAR "|TargetElementCount=1"),
-	NOT("TargetElementCount=2" CA, "TargetElementCount: 2 is not supported"),
-	NOT("TargetElementCount=3 SyncType=Snapshot SourceElement=a",
-	    "TargetElementCount: 3 is not supported"),
+	JOB("TargetElementCount=2" CA, CAR "|TargetElementCount=2"),
+	JOB("TargetElementCount=256" CA, CAR "|TargetElementCount=256"),
+	DONE("TargetElementCount=3 SyncType=Snapshot SourceElement=a",
+	     "SyncType=Snapshot|SourceElement=a|TargetElementCount=3"),
+	NOT("TargetElementCount=257" CA, "write 1 to 256"),
 	NOT("TargetElementCount=18446744073709551615" CA, "TargetElementCount: 1844674"),
 	BAD("TargetElementCount=18446744073709551616" CA, "TargetElementCount:"),
 	BAD("TargetElementCount=0" CA, "TargetElementCount: \"0\" is not a number of"),
