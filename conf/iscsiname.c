@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -98,4 +99,40 @@ int iscsiname_lun(const char *text, unsigned *ret_lun)
 		return -EINVAL;
 	*ret_lun = (unsigned)lun;
 	return 0;
+}
+
+enum { HASH_DIGITS = 12 };
+
+/* FNV-1a. */
+static uint64_t hash_of(const char *s)
+{
+	uint64_t h = UINT64_C(14695981039346656037);
+
+	for (; *s; s++)
+		h = (h ^ (unsigned char)*s) * UINT64_C(1099511628211);
+	return h;
+}
+
+void iscsiname_element(const char *target, unsigned lun,
+		       char ret_name[static NAME_ELEMENT_MAX_LEN + 1])
+{
+	bool is_plain = strspn(target, LETTERS DIGITS ".-:") == strlen(target);
+	char text[ISCSINAME_MAX_LEN + 1], end[8];
+	size_t len, room;
+
+	len = (size_t)snprintf(text, sizeof(text), "%.*s", ISCSINAME_MAX_LEN, target);
+	for (char *c = text; *c; c++)
+		if (!strchr(LETTERS DIGITS ".-", *c))
+			*c = '_';
+	room = NAME_ELEMENT_MAX_LEN -
+	       (size_t)snprintf(end, sizeof(end), "_%u", lun % (ISCSINAME_MAX_LUN + 1));
+	if (is_plain && len <= room) {
+		snprintf(ret_name, NAME_ELEMENT_MAX_LEN + 1, "%.*s%s", (int)room, text,
+			 end);
+		return;
+	}
+	room -= HASH_DIGITS + 1;
+	snprintf(ret_name, NAME_ELEMENT_MAX_LEN + 1, "%0*" PRIx64 "_%.*s%s", HASH_DIGITS,
+		 hash_of(target) >> (64 - 4 * HASH_DIGITS), (int)room,
+		 text + (len > room ? len - room : 0), end);
 }

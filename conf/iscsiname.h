@@ -6,6 +6,8 @@
 
 #include <stddef.h>
 
+#include "conf/name.h"
+
 enum {
 	ISCSINAME_MAX_LEN = 223, /* RFC 7143 4.2.7.1 */
 	ISCSINAME_PORTAL_SIZE = 272,
@@ -28,5 +30,16 @@ int iscsiname_portal(const char *text, char ret_portal[static ISCSINAME_PORTAL_S
 
 /* A LUN: decimal, 0 to 16383.  0 or -EINVAL. */
 int iscsiname_lun(const char *text, unsigned *ret_lun);
+
+/*
+ * The name of the element that a LUN becomes that has no section of its own; target is
+ * an iSCSI name.  `<iqn>_<lun>` with each `:` as `_`, where that is at most 40 bytes
+ * and nothing else had to be changed; then no other target has it.  Else
+ * `<hash>_<tail>_<lun>`: 12 hex digits of the whole name, and its end with `_` for what
+ * a name cannot have.  Two targets with one hash and one end have the same name: the
+ * caller compares.
+ */
+void iscsiname_element(const char *target, unsigned lun,
+		       char ret_name[static NAME_ELEMENT_MAX_LEN + 1]);
 
 #endif
