@@ -29,6 +29,7 @@ enum store_origin {
 	STORE_ORIGIN_CONFIG = 1,  /* defined by the configuration */
 	STORE_ORIGIN_USER = 2,	  /* mkdir elements/E */
 	STORE_ORIGIN_REPLICA = 3, /* an image made by a relationship */
+	STORE_ORIGIN_SPEC = 4,	  /* a LUN at an access point that a spec names */
 };
 
 /* Times are milliseconds since 1970, 0 = never. */
@@ -38,6 +39,7 @@ struct store_element {
 	char name[NAME_ELEMENT_MAX_LEN + 1];
 	enum store_origin origin;
 	const char *url; /* "" until written, and for images */
+	const char *access_point; /* "" = none */
 	bool exclusive;
 	uint64_t pr_key; /* 0 = none made yet */
 	/* The identity as last seen; size 0 = never seen. */

@@ -63,6 +63,7 @@ static const struct column element_columns[] = {
 	COLUMN(store_element, name),
 	COLUMN(store_element, origin),
 	COLUMN(store_element, url),
+	COLUMN(store_element, access_point),
 	COLUMN(store_element, exclusive),
 	COLUMN(store_element, pr_key),
 	COLUMN(store_element, size),

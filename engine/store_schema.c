@@ -170,6 +170,8 @@ static const char *const migrations[] = {
 	"	began INTEGER NOT NULL"
 	");"
 	"CREATE INDEX hold_relationship ON hold (relationship_id);",
+
+	"ALTER TABLE element ADD COLUMN access_point TEXT NOT NULL DEFAULT '';",
 };
 
 enum { N_MIGRATIONS = sizeof(migrations) / sizeof(migrations[0]) };

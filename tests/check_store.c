@@ -58,6 +58,7 @@ static struct store_element element_of(const char *name)
 	struct store_element row = {
 		.origin = STORE_ORIGIN_REPLICA,
 		.url = "iscsi://host:3260/iqn.2026-01.org.example:x/1",
+		.access_point = "array1",
 		.exclusive = true,
 		.pr_key = UINT64_MAX - 5,
 		.size = UINT64_C(1) << 46,
@@ -191,6 +192,7 @@ static int see_element(void *opaque, const struct store_element *row)
 	EQ_TEXT(name);
 	EQ(origin);
 	EQ_TEXT(url);
+	EQ_TEXT(access_point);
 	EQ(exclusive);
 	EQ(pr_key);
 	EQ(size);
@@ -368,7 +370,7 @@ START_TEST(an_element_comes_back_as_it_was)
 	snprintf(row.name, sizeof(row.name), "%s",
 		 "0123456789012345678901234567890123456789");
 	row.origin = STORE_ORIGIN_USER;
-	row.url = row.serial = row.wwn = row.pool = "";
+	row.url = row.access_point = row.serial = row.wwn = row.pool = "";
 	row.exclusive = row.complete = false;
 	row.pr_key = row.size = row.generation = 0;
 	row.block_size = UINT32_MAX;
@@ -391,7 +393,7 @@ START_TEST(a_null_text_is_an_empty_one)
 	store_begin(s);
 	row.id = store_element_insert(s, &row);
 	ck_assert_int_eq(store_commit(s), 0);
-	row.url = row.serial = row.wwn = row.pool = "";
+	row.url = row.access_point = row.serial = row.wwn = row.pool = "";
 	ck_assert_int_eq(store_each_element(s, see_element, &row), 0);
 	store_close(s);
 }
