@@ -3,11 +3,13 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "conf/cim.h"
 #include "conf/cleanup.h"
+#include "conf/inifile.h"
 #include "conf/iscsiname.h"
 #include "conf/setting.h"
 #include "conf/spec_text.h"
@@ -59,12 +61,10 @@ enum kind {
 	  .built = MODES & ~BIT(CIM_MODE_ADAPTIVE))                                    \
 	X(SourceGroup, .kind = KIND_NAME, FIELD(source_group))                         \
 	X(SourceElement, .kind = KIND_ELEMENT, FIELD(source_element))                  \
-	X(SourceAccessPoint, .kind = KIND_NAME, FIELD(source_access_point),            \
-	  .is_later = true)                                                            \
+	X(SourceAccessPoint, .kind = KIND_NAME, FIELD(source_access_point))            \
 	X(TargetGroup, .kind = KIND_NAME, FIELD(target_group))                         \
 	X(TargetElementCount, .kind = KIND_COUNT, FIELD(target_element_count))         \
-	X(TargetAccessPoint, .kind = KIND_NAME, FIELD(target_access_point),            \
-	  .is_later = true)                                                            \
+	X(TargetAccessPoint, .kind = KIND_NAME, FIELD(target_access_point))            \
 	X(Consistency, .kind = KIND_ENUM, FIELD(consistency), .map = &cim_consistency, \
 	  .valid = CONSISTENCIES, .built = CONSISTENCIES)                              \
 	X(ReplicationSettingData, .kind = KIND_NAME, FIELD(setting))                   \
@@ -122,6 +122,9 @@ enum {
 	MAX_VALUES = 32, /* of a map that are valid: the bits of .valid */
 	MAX_COUNT = 256, /* of TargetElementCount: each has open files while it copies */
 };
+
+_Static_assert(sizeof("SourceElement=") - 1 + SPEC_SOURCE_MAX_LEN == INIFILE_MAX_LINE,
+	       "a canonical SourceElement fills a line");
 
 struct check {
 	const struct spec_item *given[N_PARAMETERS]; /* NULL: not in the text */
@@ -310,17 +313,19 @@ static int check_remote(struct check *check, int index, const char *value)
 			"%s: %s is not the name of an element; a target and a LUN need "
 			"SourceAccessPoint beside them",
 			spec_parameters[index], name_quote(value).s);
+	if (strlen(value) > SPEC_SOURCE_MAX_LEN)
+		return outcome_fail(check->outcome, CIM_RETURN_INVALID_PARAMETER,
+				    ENAMETOOLONG, "%s: %s has %zu bytes; %d is the limit",
+				    spec_parameters[index], name_quote(value).s,
+				    strlen(value), SPEC_SOURCE_MAX_LEN);
 	if (iscsiname_check(target) < 0 || iscsiname_lun(slash + 1, &lun) < 0)
 		return REFUSE(
 			check,
 			"%s: %s is not <iqn>/<lun> with an iSCSI name and a LUN from 0 "
 			"to %d",
 			spec_parameters[index], name_quote(value).s, ISCSINAME_MAX_LUN);
-	NOTE_UNSUPPORTED(
-		check,
-		"%s: %s: a LUN at an access point is not supported by this version "
-		"of LunFS; name an element",
-		spec_parameters[index], name_quote(value).s);
+	snprintf(field(&check->spec, index), parameters[index].size, "%s/%u", target,
+		 lun);
 	return 0;
 }
 
@@ -357,6 +362,7 @@ static int check_text(struct check *check, int index, const char *value)
 static int check_value(struct check *check, int index, const char *value)
 {
 	const struct parameter *p = &parameters[index];
+	size_t size = p->size;
 	int r;
 
 	switch (p->kind) {
@@ -369,12 +375,13 @@ static int check_value(struct check *check, int index, const char *value)
 	case KIND_ELEMENT:
 		if (strchr(value, '/'))
 			return check_remote(check, index, value);
+		size = NAME_ELEMENT_MAX_LEN + 1;
 		break;
 	case KIND_NAME:
 	case KIND_OUTPUT:
 		break;
 	}
-	r = check_name(check, index, value, p->size);
+	r = check_name(check, index, value, size);
 	if (!r)
 		memcpy(field(&check->spec, index), value, strlen(value) + 1);
 	return r;
@@ -594,6 +601,18 @@ void spec_about(size_t index, struct spec_about *ret_about)
 	};
 }
 
+bool spec_source_lun(const struct spec *spec,
+		     char ret_target[static ISCSINAME_MAX_LEN + 1], unsigned *ret_lun)
+{
+	const char *slash = strrchr(spec->source_element, '/');
+
+	if (!slash)
+		return false;
+	snprintf(ret_target, ISCSINAME_MAX_LEN + 1, "%.*s",
+		 (int)(slash - spec->source_element), spec->source_element);
+	return iscsiname_lun(slash + 1, ret_lun) >= 0;
+}
+
 void spec_done(struct spec *spec)
 {
 	free(spec->setting_properties);
@@ -623,7 +642,7 @@ static bool is_section(const char *text)
 
 static void format_text(struct strbuf *b, int index, const char *text)
 {
-	if (text && *text && !is_section(text))
+	if (text && *text)
 		strbuf_addf(b, "%s=%s\n", spec_parameters[index], text);
 }
 
@@ -641,7 +660,8 @@ static void format_parameter(const struct spec *spec, int index, struct strbuf *
 		format_text(b, index, value);
 		break;
 	case KIND_TEXT:
-		format_text(b, index, *(char *const *)value);
+		if (!is_section(*(char *const *)value))
+			format_text(b, index, *(char *const *)value);
 		break;
 	case KIND_COUNT:
 		count = *(const uint64_t *)value;

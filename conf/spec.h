@@ -14,16 +14,22 @@
 #include <stdint.h>
 
 #include "conf/cim.h"
+#include "conf/iscsiname.h"
 #include "conf/name.h"
 #include "conf/outcome.h"
 #include "conf/strbuf.h"
+
+enum {
+	/* Bytes of a SourceElement: its canonical text is one line of INI. */
+	SPEC_SOURCE_MAX_LEN = 185,
+};
 
 struct spec {
 	char relationship_name[NAME_MAX_LEN + 1]; /* "" = NULL */
 	unsigned sync_type;                       /* enum cim_sync_type; required */
 	unsigned mode;                            /* enum cim_mode; 0 = NULL */
 	char source_group[NAME_MAX_LEN + 1];
-	char source_element[NAME_ELEMENT_MAX_LEN + 1];
+	char source_element[SPEC_SOURCE_MAX_LEN + 1]; /* a name, or <iqn>/<lun> */
 	char source_access_point[NAME_MAX_LEN + 1];
 	char target_group[NAME_MAX_LEN + 1];
 	uint64_t target_element_count; /* 0 = NULL */
@@ -56,6 +62,10 @@ struct spec {
 int spec_parse(const char *text, size_t len, struct spec *spec, struct outcome *outcome);
 
 void spec_done(struct spec *spec);
+
+/* Takes a SourceElement of the form `<iqn>/<lun>` apart; false: it is a name, or NULL. */
+bool spec_source_lun(const struct spec *spec,
+		     char ret_target[static ISCSINAME_MAX_LEN + 1], unsigned *ret_lun);
 
 /* Whether a parameter is supported so far: one with a value map, or TargetElementCount,
  * with that value, which the others do not look at. */

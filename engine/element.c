@@ -50,7 +50,7 @@ struct element *element_new(struct engine *e, const struct store_element *row)
 	el->engine = e;
 	el->origin = row->origin;
 	el->url = copy_text(row->url);
-	el->access_point = strdup("");
+	el->access_point = copy_text(row->access_point);
 	el->exclusive = row->exclusive;
 	el->pr_key = row->pr_key;
 	el->io_timeout_ms = e->config->daemon.io_timeout_ms;
@@ -90,6 +90,7 @@ void element_row(const struct element *el, struct store_element *row)
 		.id = el->obj.id,
 		.origin = el->origin,
 		.url = el->url,
+		.access_point = el->access_point,
 		.exclusive = el->exclusive,
 		.pr_key = el->pr_key,
 		.size = el->size,
@@ -252,9 +253,10 @@ static void take_news(struct engine *e, struct message *m)
 		engine_event(e, ENGINE_EVENT_CONTENT, ENGINE_ELEMENT, el->obj.id, 0);
 	relation_element_changed(e, el);
 	holds_take_news(e, el);
-	replica_run_calls(e);
 	if (login)
 		mapped_count(el);
+	/* Last: an element of an access point goes with its call. */
+	replica_run_calls(e);
 }
 
 /* On the device's thread. */

@@ -299,6 +299,7 @@ static void tick(struct engine *e)
 	elements_save_changed(e);
 	job_tick(e, t.now_ms);
 	replica_run_calls(e);
+	accesspoint_tick(e);
 }
 
 /* ---- the thread ---------------------------------------------------------- */

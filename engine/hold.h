@@ -115,6 +115,8 @@ void hold_describe(const struct relationship *rel, struct strbuf *b);
 
 void hold_forget_relation(struct relationship *rel);
 void hold_forget_element(struct element *el);
+/* Reserves it, or has to give that up. */
+bool hold_has_element(const struct element *el);
 
 /* An element's device has news. */
 void holds_take_news(struct engine *e, struct element *el);

@@ -243,8 +243,6 @@ void hold_forget_element(struct element *el)
 	}
 }
 
-/* ---- news -------------------------------------------------------------------------- */
-
 static bool has_member(const struct hold *h, const struct element *el)
 {
 	for (size_t i = 0; i < h->n; i++)
@@ -252,6 +250,18 @@ static bool has_member(const struct hold *h, const struct element *el)
 			return true;
 	return false;
 }
+
+bool hold_has_element(const struct element *el)
+{
+	const struct hold *h;
+
+	TAILQ_FOREACH(h, &el->engine->holds, link)
+		if (has_member(h, el))
+			return true;
+	return false;
+}
+
+/* ---- news -------------------------------------------------------------------------- */
 
 void holds_take_news(struct engine *e, struct element *el)
 {

@@ -387,8 +387,25 @@ static int match_configured(struct engine *e, const struct config_element *conf,
 		    e->config->path, conf->line, conf->name,
 		    el->origin == STORE_ORIGIN_USER ? "by mkdir elements/ and is in the "
 						      "state store" :
+		    el->origin == STORE_ORIGIN_SPEC ? "by a spec, at an access point" :
 						      "as an image of a relationship");
 	return -EEXIST;
+}
+
+/* One that a spec made, of whose access point the configuration may say something else
+ * now. */
+static void match_access_point(void *thing, void *opaque)
+{
+	struct element *el = thing;
+	struct engine *e = opaque;
+
+	if (el->origin != STORE_ORIGIN_SPEC || accesspoint_is_same(el, e->config))
+		return;
+	if (element_in_relationship(el) || accesspoint_follow(el, e->config) < 0)
+		accesspoint_explain(el, e->config, el->error, sizeof(el->error));
+	else if (element_save(el) < 0)
+		log_warn("element %s: its new URL cannot be recorded: %s", el->obj.name,
+			 store_error(e->store));
 }
 
 /* Elements that the configuration had and has no longer. */
@@ -412,13 +429,14 @@ static void find_vanished(void *thing, void *opaque)
 			 "take it out of its groups and relationships");
 }
 
-/* Rows of images that never became targets. */
+/* Rows of images that never became targets, and LUNs that a spec made and nothing uses. */
 static void find_orphan(void *thing, void *opaque)
 {
 	struct element *el = thing;
 	struct vanished *v = opaque;
 
-	if (el->origin == STORE_ORIGIN_REPLICA && !el->complete && !is_used(el))
+	if ((el->origin == STORE_ORIGIN_REPLICA && !el->complete && !is_used(el)) ||
+	    accesspoint_is_left(el))
 		v->found = el;
 }
 
@@ -632,6 +650,7 @@ int load_state(struct engine *e, struct strbuf *errors)
 		if (r1 < 0)
 			r = r1;
 	}
+	index_each(&e->by_id[ENGINE_ELEMENT], match_access_point, e);
 	if (r >= 0)
 		r = drop_untaken(e);
 	if (r >= 0)

@@ -445,6 +445,20 @@ void replica_run_calls(struct engine *e);
  * waits for one is answered if it is reached. */
 void replica_check_waiter(struct engine *e, struct relationship *rel);
 
+/* accesspoint.c: elements that a spec made at an access point (STORE_ORIGIN_SPEC) */
+/* One that nothing uses: it goes.  The lock is held, or the engine's thread asks. */
+bool accesspoint_is_left(const struct element *el);
+void accesspoint_tick(struct engine *e);			/* all that are left go */
+void accesspoint_release(struct engine *e, struct element *el); /* if it is left */
+/* Whether the configuration says its URL still. */
+bool accesspoint_is_same(const struct element *el, const struct config *c);
+/* Takes the URL that it says now, of what is another LUN; -ENOENT: its access point is
+ * gone, -ENOMEM.  The lock is held, or nobody else has the element. */
+int accesspoint_follow(struct element *el, const struct config *c);
+/* What is different, as the error of an element that cannot follow. */
+void accesspoint_explain(const struct element *el, const struct config *c, char *buf,
+			 size_t size);
+
 /* relation.c: group associations, their states, ModifyReplicaSynchronization */
 struct relationship *relation_new(const struct store_relationship *row);
 void relation_free(struct relationship *rel);

@@ -210,6 +210,93 @@ static void retire_element(struct engine *e, struct reload *rl, struct element *
 	element_close(el, !element_in_relationship(el));
 }
 
+/* ---- elements that specs made at access points ------------------------------------- */
+
+/* Stays, in Error, and nothing goes to its LUN any more. */
+static void lose_access_point(struct reload *rl, struct element *el)
+{
+	char why[sizeof(el->error)];
+
+	accesspoint_explain(el, rl->config, why, sizeof(why));
+	if (!strcmp(el->error, why))
+		return;
+	element_set_error(el, why);
+	strbuf_addf(rl->report, "element %s stays, in Error: %s\n", el->obj.name, why);
+	element_close(el, !element_in_relationship(el));
+}
+
+static void open_anew(struct reload *rl, struct element *el, bool is_same)
+{
+	struct engine *e = el->engine;
+	int r = 0;
+
+	engine_lock(e);
+	*el->error = '\0';
+	el->outdated = false;
+	if (!is_same)
+		r = accesspoint_follow(el, rl->config);
+	engine_unlock(e);
+	if (r >= 0 && !is_same)
+		r = element_save(el);
+	if (r < 0)
+		strbuf_addf(rl->report,
+			    "element %s: its new URL cannot be recorded: %s\n",
+			    el->obj.name, strerror(-r));
+	reopen(el);
+	engine_event(e, ENGINE_EVENT_CHANGED, ENGINE_ELEMENT, el->obj.id,
+		     FILE_BIT(ELEMENT_N_FILES) - 1);
+	engine_event(e, ENGINE_EVENT_CONTENT, ENGINE_ELEMENT, el->obj.id, 0);
+	strbuf_addf(rl->report, "element %s logs in as access point %s is now\n",
+		    el->obj.name, el->access_point);
+}
+
+static void take_access_point(void *thing, void *opaque)
+{
+	struct element *el = thing;
+	struct reload *rl = opaque;
+	const char *why;
+	bool is_same;
+
+	if (el->origin != STORE_ORIGIN_SPEC)
+		return;
+	is_same = accesspoint_is_same(el, rl->config);
+	if (!is_same && (!config_find_access_point(rl->config, el->access_point) ||
+			 is_busy(el, &why))) {
+		lose_access_point(rl, el);
+	} else if (is_same && !*el->error && !el->outdated &&
+		   same_access_point(rl->before, rl->config, el->access_point)) {
+		return;
+	} else if (!*el->error && el->status.state == BD_READY && is_busy(el, &why)) {
+		el->outdated = true;
+		strbuf_addf(
+			rl->report,
+			"element %s goes on as access point %s was, as %s; the change "
+			"is taken over by the next SIGHUP or start after that\n",
+			el->obj.name, el->access_point, why);
+	} else {
+		open_anew(rl, el, is_same);
+	}
+}
+
+/* They count for what is opened from now on. */
+static void tell_access_points(struct reload *rl)
+{
+	for (size_t i = 0; i < rl->config->n_access_points; i++) {
+		const char *name = rl->config->access_points[i].name;
+
+		if (!config_find_access_point(rl->before, name))
+			strbuf_addf(rl->report, "[access_point %s] added\n", name);
+		else if (!same_access_point(rl->before, rl->config, name))
+			strbuf_addf(rl->report, "[access_point %s] has changed\n", name);
+	}
+	for (size_t i = 0; i < rl->before->n_access_points; i++) {
+		const char *name = rl->before->access_points[i].name;
+
+		if (!config_find_access_point(rl->config, name))
+			strbuf_addf(rl->report, "[access_point %s] removed\n", name);
+	}
+}
+
 static void take_pools(struct engine *e, struct reload *rl)
 {
 	for (size_t i = 0; i < rl->config->n_pools; i++) {
@@ -236,6 +323,7 @@ static void run(struct engine *e, struct message *m)
 	/* From here on devices are opened with the new access points. */
 	rl->before = e->sections;
 	e->sections = rl->config;
+	tell_access_points(rl);
 	take_pools(e, rl);
 	for (size_t i = 0; i < rl->config->n_elements; i++)
 		take_element(e, rl, &rl->config->elements[i]);
@@ -246,6 +334,7 @@ static void run(struct engine *e, struct message *m)
 			break;
 		retire_element(e, rl, gone.found);
 	}
+	index_each(&e->by_id[ENGINE_ELEMENT], take_access_point, rl);
 	if (rl->before != e->config)
 		config_free((struct config *)rl->before);
 	sem_post(&rl->done);

@@ -12,8 +12,8 @@
  *
  * The rows of the images are durable before their files, so that a crash leaves rows
  * without a pair, which the next start deletes with their files.  Until the
- * transaction within the fence nothing can be seen of the call, and a failure leaves
- * nothing behind.
+ * transaction within the fence nothing can be seen of the call but an element that an
+ * access point needs to log in (accesspoint.c), and a failure leaves nothing behind.
  *
  * While a call is under way its group has ->call set and its sources count it in
  * n_source: nothing that it was checked against can change.
@@ -50,6 +50,8 @@ static void hold_sources(struct replica_call *call, int by)
 static void call_free(struct replica_call *call)
 {
 	spec_done(&call->spec);
+	if (call->new_source)
+		element_free(call->new_source);
 	free(call->sources);
 	free(call->target_ids);
 	free(call->targets);
@@ -84,6 +86,8 @@ static void give_up(struct replica_call *call)
 	TAILQ_REMOVE(&call->engine->claims, call, claim_link);
 	hold_sources(call, -1);
 	target_hold(call, -1);
+	if (!source_group)
+		accesspoint_release(e, call->sources[0]);
 	call->group->call = NULL;
 	if (call->cmd)
 		call->cmd->outcome = call->outcome;
@@ -358,7 +362,8 @@ static bool try_login(struct replica_call *call)
 	if (!late && !refused && !engine_is_stopping(call->engine))
 		return false;
 	outcome_fail(&call->outcome, CIM_RETURN_FAILED, 0,
-		     "member %s is not ready: %.500s", el->obj.name, why);
+		     "member %s%s%s is not ready: %.500s", el->obj.name,
+		     *el->access_point ? " at access point " : "", el->access_point, why);
 	give_up(call);
 	return true;
 }
@@ -393,6 +398,7 @@ static int find_sources(struct replica_call *call)
 	struct engine *e = call->engine;
 	struct element *one = NULL;
 	struct group *g = NULL;
+	int r;
 
 	if (*call->spec.source_group) {
 		g = object_by_name(e, ENGINE_GROUP, call->spec.source_group);
@@ -412,6 +418,10 @@ static int find_sources(struct replica_call *call)
 					    "SourceGroup: group \"%s\" is empty; write "
 					    "its members first",
 					    g->obj.name);
+	} else if (strchr(call->spec.source_element, '/')) {
+		r = accesspoint_find_source(call, &one);
+		if (r < 0)
+			return r;
 	} else {
 		one = object_by_name(e, ENGINE_ELEMENT, call->spec.source_element);
 		if (!one)
@@ -524,6 +534,8 @@ static int check(struct replica_call *call, const char *text, size_t len)
 	if (!r)
 		r = spec_parse(text, len, &call->spec, &call->outcome);
 	if (!r)
+		r = accesspoint_find(call);
+	if (!r)
 		r = find_sources(call);
 	if (!r)
 		r = target_find(call);
@@ -536,7 +548,11 @@ static int check(struct replica_call *call, const char *text, size_t len)
 	if (!r)
 		r = target_check(call);
 	if (!r)
+		r = accesspoint_check(call);
+	if (!r)
 		r = replica_decide_consistency(call);
+	if (!r)
+		r = accesspoint_add_source(call);
 	return r;
 }
 

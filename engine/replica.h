@@ -20,6 +20,7 @@ struct replica_call {
 	struct group *group;        /* whose spec was written */
 	struct group *source_group; /* NULL: one SourceElement */
 	struct element **sources;
+	struct element *new_source; /* to be made, with the call; no object yet */
 	uint64_t *target_ids;
 	struct group *target_group; /* NULL: `group` */
 	struct element **targets;   /* LUNs; NULL: images are made */
@@ -52,6 +53,14 @@ int replica_check_names(struct replica_call *call);
 enum { REPLICA_TARGET_NAME_SIZE = NAME_ELEMENT_MAX_LEN + 24 };
 void replica_target_name(const struct replica_call *call, size_t i,
 			 char ret_name[static REPLICA_TARGET_NAME_SIZE]);
+
+/* accesspoint.c: finds the access points; the element of a SourceElement `<iqn>/<lun>`
+ * (call->new_source if there is none); checks that elements and access points agree;
+ * and makes the new one an object, which logs in. */
+int accesspoint_find(struct replica_call *call);
+int accesspoint_find_source(struct replica_call *call, struct element **ret_element);
+int accesspoint_check(struct replica_call *call);
+int accesspoint_add_source(struct replica_call *call);
 
 /* target.c: finds the TargetGroup and, if it has members, the targets; checks them;
  * and again when all have logged in. */

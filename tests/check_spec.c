@@ -106,6 +106,58 @@ END_TEST
 #define E " SyncType=Clone SourceElement=e\n"
 #define INI "SyncType=Clone\nSourceGroup=g\n"
 
+/* With "/1" as long as a canonical text can have it. */
+#define A20 "aaaaaaaaaaaaaaaaaaaa"
+#define LONG "iqn.2026-01.a:" A20 A20 A20 A20 A20 A20 A20 A20 "123456789"
+
+START_TEST(access_points_and_the_luns_at_them)
+{
+	static const struct {
+		const char *text, *source, *target;
+		unsigned lun;
+	} rows[] = {
+		{ "SyncType=Clone SourceElement=iqn.2026-01.a:b/0 SourceAccessPoint=ap\n",
+		  "iqn.2026-01.a:b/0", "iqn.2026-01.a:b", 0 },
+		{ "SyncType=Clone\nSourceAccessPoint=ap\n"
+		  "SourceElement=eui.0123456789abcdef/016383\n[Run]\n",
+		  "eui.0123456789abcdef/16383", "eui.0123456789abcdef", 16383 },
+		{ "SyncType=Clone SourceElement=iqn.2026-01.a:b=;c/1 SourceAccessPoint=ap\n",
+		  "iqn.2026-01.a:b=;c/1", "iqn.2026-01.a:b=;c", 1 },
+		{ "SyncType=Clone SourceElement=" LONG "/1 SourceAccessPoint=ap\n",
+		  LONG "/1", LONG, 1 },
+		{ "SyncType=Clone SourceElement=e SourceAccessPoint=ap\n", "e", NULL, 0 },
+		{ "SyncType=Clone SourceGroup=g SourceAccessPoint=ap\n", "", NULL, 0 },
+	};
+	struct outcome outcome;
+	struct spec spec;
+
+	for (size_t i = 0; i < ROWS(rows); i++) {
+		CLEANUP_STRBUF struct strbuf b = STRBUF_INIT;
+		char target[ISCSINAME_MAX_LEN + 1] = "";
+		unsigned lun = 0;
+
+		ROW_EQ(rows[i].text, parse(rows[i].text, &spec, &outcome), 0);
+		ROW_STR_EQ(rows[i].text, spec.source_access_point, "ap");
+		ROW_STR_EQ(rows[i].text, spec.source_element, rows[i].source);
+		ROW_EQ(rows[i].text, spec_source_lun(&spec, target, &lun),
+		       rows[i].target != NULL);
+		ROW_STR_EQ(rows[i].text, target, rows[i].target ? rows[i].target : "");
+		ROW_EQ(rows[i].text, lun, rows[i].lun);
+		spec_format(&spec, &b);
+		spec_done(&spec);
+		ROW_EQ(rows[i].text, parse(b.s, &spec, &outcome), 0);
+		ROW_STR_EQ(rows[i].text, spec.source_element, rows[i].source);
+		spec_done(&spec);
+	}
+	ck_assert_int_eq(parse("TargetAccessPoint=ap TargetGroup=t" G, &spec, &outcome),
+			 0);
+	ck_assert_str_eq(spec.target_access_point, "ap");
+	spec_done(&spec);
+	ck_assert(spec_supports("SourceAccessPoint", 0));
+	ck_assert(spec_supports("TargetAccessPoint", 0));
+}
+END_TEST
+
 struct refusal {
 	const char *text;
 	uint32_t code;
@@ -299,6 +351,16 @@ START_TEST(wrong_values_are_refused)
 		  5, EINVAL, "is not <iqn>/<lun>" },
 		{ "SourceAccessPoint=a SyncType=Clone SourceElement=disk/0\n", 5, EINVAL,
 		  "is not <iqn>/<lun>" },
+		{ "SourceAccessPoint=a SyncType=Clone SourceElement=iqn.2026-01.a:b/16384\n",
+		  5, EINVAL, "a LUN from 0 to 16383" },
+		{ "SourceAccessPoint=a SyncType=Clone SourceElement=iqn.2026-01.a:b/\n",
+		  5, EINVAL, "is not <iqn>/<lun>" },
+		{ "SourceAccessPoint=a SyncType=Clone SourceElement=" LONG "/10\n", 5,
+		  ENAMETOOLONG, "has 186 bytes; 185 is the limit" },
+		{ "SourceAccessPoint=a SyncType=Clone SourceElement=" A32 "_12345678\n",
+		  5, ENAMETOOLONG, "has 41 bytes; 40 is the limit" },
+		{ "SourceAccessPoint=" A32 "x" E, 5, ENAMETOOLONG, "SourceAccessPoint" },
+		{ "TargetAccessPoint=" A32 "x" E, 5, ENAMETOOLONG, "TargetAccessPoint" },
 		{ INI "[ReplicationSettingData]\nPairing=9\n[Run]\n", 5, EINVAL,
 		  "[ReplicationSettingData]: Pairing: \"9\" is not one of its values" },
 		{ INI "[ReplicationSettingData]\nMaximumSkew=9\n[Run]\n", 5, EINVAL,
@@ -348,11 +410,6 @@ START_TEST(what_is_valid_but_later_is_not_supported)
 		  "65535 is a vendor's value" },
 		{ "Mode=4" G, 1, EOPNOTSUPP, "Mode: Adaptive is not supported" },
 		{ "Mode=32770" G, 1, EOPNOTSUPP, "Mode: 32770 is a vendor's value" },
-		{ "SourceAccessPoint=a" E, 1, EOPNOTSUPP,
-		  "SourceAccessPoint=a: the parameter is not supported" },
-		{ "SourceAccessPoint=a SyncType=Clone SourceElement=iqn.2026-01.a:b/16383\n",
-		  1, EOPNOTSUPP, "is not supported" },
-		{ "TargetAccessPoint=a" G, 1, EOPNOTSUPP, "TargetAccessPoint=a" },
 		{ "TargetElementCount=257" E, 1, EOPNOTSUPP, "TargetElementCount: 257" },
 		{ "TargetSettingGoal=s" G, 1, EOPNOTSUPP, "TargetSettingGoal=s" },
 		{ INI "[ReplicationSettingData]\nPairing=2\n[Run]\n", 1, EOPNOTSUPP,
@@ -538,6 +595,7 @@ START_TEST(fuzz_canonical_texts_read_back)
 		"RelationshipName=r SyncType=8 Mode=3 SourceElement=e TargetElementCount=1 "
 		"Consistency=\"No Consistency\" TargetPool=p WaitForCopyState=4\n",
 		"# c\nSyncType = Clone\nSourceGroup = prod\nMode=2\nTargetPool=a.b-c\n[Run]\n",
+		"SourceAccessPoint=ap SyncType=Clone SourceElement=iqn.2026-01.a:b/12\n",
 		INI
 		"[ReplicationSettingData]\nPairing=2\n[TargetSettingGoal]\nReadOnly=2\n"
 		"[Run]\n",
@@ -567,7 +625,9 @@ START_TEST(fuzz_canonical_texts_read_back)
 		}
 		n_valid++;
 		spec_format(&spec, &b);
-		ck_assert_int_eq(spec_parse(b.s, b.len, &spec2, &outcome), 0);
+		r = spec_parse(b.s, b.len, &spec2, &outcome);
+		ck_assert_msg(!r, "%.*s -> %s: %s", (int)len, text, b.s,
+			      outcome.sentence);
 		spec_format(&spec2, &again);
 		ck_assert_str_eq(b.s, again.s);
 		spec_done(&spec);
@@ -582,6 +642,7 @@ int main(void)
 	const TTest *const tests[] = {
 		one_line_and_ini_give_the_same_values,
 		fields_hold_what_was_written,
+		access_points_and_the_luns_at_them,
 		a_text_that_is_not_whole_is_refused,
 		unknown_and_repeated_parameters_are_refused,
 		wrong_values_are_refused,

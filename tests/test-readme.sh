@@ -16,6 +16,13 @@ add_lun 1 2 16M thin
 add_target 2
 add_lun 2 1 32M
 add_lun 2 2 20M
+tgt_do --op new --mode target --tid 3 -T iqn.2026-01.com.example:mail
+secret=secret-$RANDOM$RANDOM
+(umask 077 && echo "$secret" > "$T/secret")
+tgt_do --op new --mode account --user lunfs --password "$secret"
+tgt_do --op bind --mode account --tid 3 --user lunfs
+tgt_do --op bind --mode target --tid 3 -I ALL
+add_lun 3 1 4M
 write_conf <<-END
 	[element db0]
 	url = $(lun_url 1 1)
@@ -29,6 +36,10 @@ write_conf <<-END
 	[element log1]
 	url = $(lun_url 2 2)
 	access = exclusive
+	[access_point array1]
+	portal = 127.0.0.1:$TGT_PORT
+	user = lunfs
+	password_file = $T/secret
 END
 start_lunfs
 for e in db0 log0 db1 log1; do
@@ -55,6 +66,7 @@ sed -n '/^cat .*  # /s/.*  # //p' "$T/script" > "$T/said"
 while read -r line; do
 	grep -qxF "$line" "$T/out" || fail "README: \"$line\" is not in: $(cat "$T/out")"
 done < "$T/said"
+wait_until 10 gone "$MNT/elements/iqn.2026-01.com.example_mail_1"
 assert_eq "db0
 db1
 log0

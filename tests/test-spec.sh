@@ -194,6 +194,9 @@ table new <<'END'
 5|EINVAL|own|SourceGroup=new SyncType=Clone
 5|EINVAL|TargetElementCount|SourceGroup=prod SyncType=Clone TargetElementCount=1
 5|EINVAL|SourceAccessPoint|SourceElement=iqn.2026-01.org.x:t/1 SyncType=Clone
+5|ENOENT|SourceAccessPoint.*access points: none|SourceElement=iqn.2026-01.org.x:t/1 SyncType=Clone SourceAccessPoint=ap
+5|ENOENT|SourceAccessPoint.*access points: none|SourceElement=f0 SyncType=Clone SourceAccessPoint=ap
+5|ENOENT|TargetAccessPoint.*access points: none|SourceElement=f0 SyncType=Clone TargetAccessPoint=ap
 5|EINVAL|TargetGroup|SourceElement=f0 SyncType=Clone TargetGroup=empty TargetElementCount=1
 5|EINVAL|source group itself|SourceGroup=prod SyncType=Clone TargetGroup=prod
 5|ENOENT|TargetGroup: there is no group "prud"; groups: .*prod|SourceElement=f0 SyncType=Clone TargetGroup=prud
@@ -215,8 +218,6 @@ note "names and exclusions"
 
 # What this version does not do; 5 where it would be wrong in any version.
 table new <<'END'
-1|ENOTSUP|SourceAccessPoint|SourceElement=f0 SyncType=Clone SourceAccessPoint=ap
-1|ENOTSUP|TargetAccessPoint|SourceElement=f0 SyncType=Clone TargetAccessPoint=ap
 5|ENOENT|no \[setting fast\].*paired.*reserved|SourceGroup=prod SyncType=Clone ReplicationSettingData=fast
 1|ENOTSUP|ReplicationSettingData=scanned.*double-scan|SourceGroup=mixed SyncType=Clone ReplicationSettingData=scanned
 1|ENOTSUP|ReplicationSettingData=paired: Pairing|SourceGroup=prod SyncType=Clone ReplicationSettingData=paired
