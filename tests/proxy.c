@@ -809,7 +809,7 @@ static bool side_read(struct conn *conn, int which)
 		return errno == EAGAIN || errno == EINTR;
 	if (!n)
 		return false;
-	if (which == TARGET)
+	if (which == TARGET && faults[F_SLOW].armed)
 		slow_budget -= (double)n;
 	s->in.len += (size_t)n;
 	conn_forward(conn, which);
