@@ -15,7 +15,7 @@
  *
  * It is made durable before it logs in, so that its sessions have an identity that is
  * never used again; a crash before the relationship is there leaves one that nothing
- * uses, which the next start drops.
+ * uses, which the first tick of the next start takes away.
  */
 
 #include "engine/hold.h"
@@ -61,8 +61,9 @@ static int find_one(struct replica_call *call, const char *parameter, const char
 	for (size_t i = 0; i < c->n_access_points && len < sizeof(names); i++)
 		len += (size_t)snprintf(names + len, sizeof(names) - len, "%s%s",
 					len ? ", " : "", c->access_points[i].name);
-	return invalid(call, ENOENT, "%s: there is no [access_point %s]; access points: %s",
-		       parameter, name, names);
+	return invalid(call, ENOENT,
+		       "%s: there is no [access_point %s]; access points: %s", parameter,
+		       name, names);
 }
 
 int accesspoint_find(struct replica_call *call)
@@ -70,7 +71,8 @@ int accesspoint_find(struct replica_call *call)
 	int r = find_one(call, "SourceAccessPoint", call->spec.source_access_point);
 
 	return r < 0 ? r :
-		       find_one(call, "TargetAccessPoint", call->spec.target_access_point);
+		       find_one(call, "TargetAccessPoint",
+				call->spec.target_access_point);
 }
 
 /* ---- whether the elements agree --------------------------------------------------- */
@@ -81,9 +83,8 @@ static int check_element(struct replica_call *call, const char *parameter,
 	if (!strcmp(el->access_point, name))
 		return 0;
 	if (!*el->access_point)
-		return invalid(call, 0,
-			       "%s=%s: element \"%s\" is %s; leave %s out", parameter,
-			       name, el->obj.name,
+		return invalid(call, 0, "%s=%s: element \"%s\" is %s; leave %s out",
+			       parameter, name, el->obj.name,
 			       element_is_lun(el) ? "reached without an access point" :
 						    "an image in a pool",
 			       parameter);
@@ -246,7 +247,8 @@ int accesspoint_add_source(struct replica_call *call)
 
 /* ---- the end ---------------------------------------------------------------------- */
 
-bool accesspoint_is_left(const struct element *el)
+/* The lock is held. */
+static bool is_left(const struct element *el)
 {
 	return el->origin == STORE_ORIGIN_SPEC && !el->n_members &&
 	       !element_in_relationship(el) && !el->n_handles &&
@@ -257,7 +259,7 @@ static void find_left(void *thing, void *opaque)
 {
 	struct element *el = thing, **found = opaque;
 
-	if (accesspoint_is_left(el))
+	if (is_left(el))
 		*found = el;
 }
 
@@ -275,13 +277,13 @@ void accesspoint_tick(struct engine *e)
 
 void accesspoint_release(struct engine *e, struct element *el)
 {
-	bool is_left;
+	bool goes;
 
 	engine_lock(e);
-	is_left = accesspoint_is_left(el);
+	goes = is_left(el);
 	engine_unlock(e);
 	/* If that fails, the next tick tries again. */
-	if (is_left)
+	if (goes)
 		element_delete(e, el, false);
 }
 

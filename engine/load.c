@@ -429,14 +429,13 @@ static void find_vanished(void *thing, void *opaque)
 			 "take it out of its groups and relationships");
 }
 
-/* Rows of images that never became targets, and LUNs that a spec made and nothing uses. */
+/* Rows of images that never became targets. */
 static void find_orphan(void *thing, void *opaque)
 {
 	struct element *el = thing;
 	struct vanished *v = opaque;
 
-	if ((el->origin == STORE_ORIGIN_REPLICA && !el->complete && !is_used(el)) ||
-	    accesspoint_is_left(el))
+	if (el->origin == STORE_ORIGIN_REPLICA && !el->complete && !is_used(el))
 		v->found = el;
 }
 

@@ -68,6 +68,7 @@ sections()
 	mutual wrong
 	at tgt1 ap1 3 1
 	at own ap1 1 2 shared
+	printf '[setting reserved]\nshared_method = reserve\n'
 	printf '[element file0]\nurl = file://%s/file0\naccess = exclusive\n' "$T"
 	cat
 }
@@ -259,7 +260,7 @@ access_point dead 127.0.0.1:1 | sections | write_conf
 run_in_background dd if="$T/call" of=groups/b/spec bs=4k status=none 2> "$T/dd.err"
 wait_until 10 test -d elements/$E1
 again kill9_lunfs
-[ ! -e elements/$E1 ] || fail "$E1 is there, whose call never came to its end"
+wait_until 10 gone elements/$E1 # its call never came to its end
 assert_eq 0 "$(made_by_specs)"
 as user
 hup '\[access_point otf\] added'
@@ -356,6 +357,21 @@ same 1 1 groups/b/images/b_1
 echo ReturnToResourcePool > groups/b/control
 wait_until 10 gone elements/$E1
 note "a copy waits for its access point"
+
+# One whose copy is kept consistent by a reservation goes when that was given up.
+reserved="SourceElement=$L1 SourceAccessPoint=otf SyncType=Clone ReplicationSettingData=reserved"
+echo "$reserved WaitForCopyState=Synchronized" > groups/b/spec
+assert_eq Consistent "$(cat groups/b/ConsistencyState)"
+echo ReturnToResourcePool > groups/b/control
+wait_until 10 gone elements/$E1
+arm p slow bytes_per_second=1500000
+echo "$reserved" > groups/b/spec
+wait_until 10 file_matches groups/b/PercentSynced '^[1-9]'
+echo ReturnToResourcePool > groups/b/control
+disarm p slow
+wait_until 10 gone elements/$E1
+must_fail grep "removed while its reservation" "$T/lunfs.log"
+note "a reservation is given up first"
 
 # ---- SIGHUP: elements of the configuration ----
 
