@@ -590,9 +590,10 @@ void spec_about(size_t index, struct spec_about *ret_about)
 		.map = p->map,
 		.valid = p->valid,
 		.built = p->built & p->valid,
-		.max_len = is_name		? p->size - 1 :
-			   p->kind == KIND_TEXT ? NAME_MAX_LEN :
-						  0,
+		.max_len = p->kind == KIND_ELEMENT ? NAME_ELEMENT_MAX_LEN :
+			   is_name		   ? p->size - 1 :
+			   p->kind == KIND_TEXT	   ? NAME_MAX_LEN :
+						     0,
 		.max_count = p->kind == KIND_COUNT ? MAX_COUNT : 0,
 		.is_element = p->kind == KIND_ELEMENT,
 		.is_output = p->kind == KIND_OUTPUT,

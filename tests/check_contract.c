@@ -39,7 +39,8 @@ static void begin(void)
 		     "quiesce_command = true\nthaw_command = true\n"
 		     "[setting paired]\nPairing = 3\n"
 		     "[setting scan]\nshared_method = double-scan\n"
-		     "[setting slow]\nmax_bytes_per_second = 1M\n");
+		     "[setting slow]\nmax_bytes_per_second = 1M\n"
+		     "[access_point ap]\nportal = 127.0.0.1:3\n");
 	whole_setup();
 	whole_file("t1", WHOLE_LUN);
 	whole_file("t2", WHOLE_LUN * 2);

@@ -328,21 +328,29 @@ static const struct contract_row counts[] = {
 	BAD("TargetElementCount=two" CA, "TargetElementCount: \"two\""),
 };
 
-/* ---- access points: what this version answers -------------------------------------------- */
+/* ---- access points (test-access has those that are reached) ------------------------------ */
 
 static const struct contract_row access_points[] = {
-	NOT("SourceAccessPoint=ap" CA, "SourceAccessPoint=ap: the parameter is not"),
-	NOT("SourceAccessPoint=ap SyncType=Clone SourceElement=iqn.2026-01.a:b/1",
-	    "not supported"),
-	NOT("SourceAccessPoint=" N32 CA, "SourceAccessPoint="),
+	BAD("SourceAccessPoint=ap" CA,
+	    "SourceAccessPoint=ap: element \"a\" is reached without an access point"),
+	BAD("SourceAccessPoint=ap SyncType=Clone SourceGroup=prod",
+	    "SourceAccessPoint=ap: element \"a\" is reached without an access point"),
+	NONE("SourceAccessPoint=no" CA, "there is no [access_point no]; access points: ap"),
+	NONE("SourceAccessPoint=no SyncType=Clone SourceElement=iqn.2026-01.a:b/1",
+	     "there is no [access_point no]; access points: ap"),
+	NONE("SourceAccessPoint=" N32 CA, "SourceAccessPoint: there is no"),
 	LONG("SourceAccessPoint=" N32 "d" CA, "SourceAccessPoint:"),
 	BAD("SourceAccessPoint=a/b" CA, "SourceAccessPoint: \"a/b\" is no name"),
 	BAD("SourceAccessPoint=ap SyncType=Clone SourceElement=iqn.2026-01.a:b/x",
 	    "is not <iqn>/<lun>"),
 	BAD("SourceAccessPoint=ap SyncType=Clone SourceElement=disk/1",
 	    "is not <iqn>/<lun>"),
-	NOT("TargetAccessPoint=ap" CA, "TargetAccessPoint=ap: the parameter is not"),
-	NOT("TargetAccessPoint=" N32 CA, "TargetAccessPoint="),
+	NOT("TargetAccessPoint=ap" CA, "LunFS makes no LUNs at a target"),
+	NOT("TargetAccessPoint=ap TargetGroup=empty" CA, "LunFS makes no LUNs at a target"),
+	BAD("TargetAccessPoint=ap TargetGroup=mine" CA,
+	    "TargetAccessPoint=ap: element \"t1\" is reached without an access point"),
+	NONE("TargetAccessPoint=no" CA, "there is no [access_point no]; access points: ap"),
+	NONE("TargetAccessPoint=" N32 CA, "TargetAccessPoint: there is no"),
 	LONG("TargetAccessPoint=" N32 "d" CA, "TargetAccessPoint:"),
 	BAD("TargetAccessPoint=a/b" CA, "TargetAccessPoint: \"a/b\" is no name"),
 };

@@ -21,7 +21,7 @@ char whole_dir[64];
 struct engine *engine;
 
 static struct config *config;
-static char daemon_lines[256];
+static char daemon_lines[1024];
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t cond = PTHREAD_COND_INITIALIZER;
@@ -140,7 +140,7 @@ static void describe(char *text, size_t size)
 
 int whole_start(void)
 {
-	char text[2048], *error = NULL;
+	char text[4096], *error = NULL;
 	int r;
 
 	describe(text, sizeof(text));
