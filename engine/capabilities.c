@@ -2,7 +2,7 @@
 
 /*
  * capabilities/: what is supported (CIM_ReplicationServiceCapabilities), out of the tables
- * that accept and refuse: those of conf/spec.c, conf/setting.c, operation.c and draft.c.
+ * that accept and refuse: those of conf/spec.c, conf/setting.c and transition.c.
  * What none of them knows is here, with what it hangs on.
  *
  * A line a value, "number name"; what it is of, or limited to, follows as Name=value, each
@@ -17,6 +17,7 @@
 #include "conf/capability.h"
 #include "conf/setting.h"
 #include "conf/spec.h"
+#include "engine/transition.h"
 
 static void add(struct strbuf *b, const struct cim_map *map, unsigned number)
 {
@@ -105,7 +106,7 @@ static bool is_accessible(unsigned sync_type, unsigned state)
 static void add_copy_states(struct strbuf *b, unsigned sync_type)
 {
 	for (unsigned s = CIM_COPY_INITIALIZED; s <= CIM_COPY_RESTORED; s++)
-		if (draft_states_of(sync_type) >> s & 1) {
+		if (transition_states(sync_type) >> s & 1) {
 			add(b, &cim_copy_state, s);
 			add_field(b, &cim_sync_type, sync_type);
 			strbuf_addf(b, "\tHostAccessible=%s\n",
@@ -120,7 +121,7 @@ static void copy_states(struct strbuf *b)
 
 static void add_group_copy_states(struct strbuf *b, unsigned sync_type)
 {
-	unsigned states = draft_states_of(sync_type) | 1u << CIM_COPY_MIXED;
+	unsigned states = transition_states(sync_type) | 1u << CIM_COPY_MIXED;
 
 	for (unsigned s = CIM_COPY_INITIALIZED; s <= CIM_COPY_RESTORED; s++)
 		if (states >> s & 1) {
@@ -152,28 +153,29 @@ static void wait_states(struct strbuf *b)
 
 /* ---- operations ---------------------------------------------------------------------- */
 
-static void operations(struct strbuf *b)
+static void add_operation(struct strbuf *b, unsigned number, unsigned sync_type)
 {
-	struct operation_support op;
+	unsigned from = transition_from(number, sync_type);
 
-	for (size_t i = 0; operation_support(i, &op); i++) {
-		add(b, &cim_operation, op.number);
-		add_field(b, &cim_sync_type, op.sync_type);
-		add_states(b, op.states & draft_states_of(op.sync_type));
-		if (op.only_detaching)
-			add_field(b, &cim_progress_status, CIM_PROGRESS_DETACHING);
-		strbuf_addc(b, '\n');
-	}
+	if (!from)
+		return;
+	add(b, &cim_operation, number);
+	add_field(b, &cim_sync_type, sync_type);
+	add_states(b, from);
+	if (transition_only_detaching(number, sync_type))
+		add_field(b, &cim_progress_status, CIM_PROGRESS_DETACHING);
+	strbuf_addc(b, '\n');
 }
 
-static bool has_operation(unsigned number, unsigned sync_type)
+static void add_operations(struct strbuf *b, unsigned sync_type)
 {
-	struct operation_support op;
+	for (size_t i = 0; i < cim_operation.n_values; i++)
+		add_operation(b, cim_operation.values[i].number, sync_type);
+}
 
-	for (size_t i = 0; operation_support(i, &op); i++)
-		if (op.number == number && op.sync_type == sync_type)
-			return true;
-	return false;
+static void operations(struct strbuf *b)
+{
+	each_sync_type(b, add_operations);
 }
 
 /* ---- features ------------------------------------------------------------------------- */
@@ -186,7 +188,7 @@ static bool has_feature(unsigned feature)
 	case CAPABILITY_ADJUSTABLE_PRIORITY:
 		return setting_is_supported(setting_find("CopyPriority"));
 	case CAPABILITY_DETACHED_IS_VOLUME:
-		return has_operation(CIM_OP_DETACH, CIM_SYNC_SNAPSHOT);
+		return transition_from(CIM_OP_DETACH, CIM_SYNC_SNAPSHOT);
 	default: /* groups; the fence */
 		return true;
 	}

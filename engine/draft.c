@@ -2,7 +2,7 @@
 
 /*
  * The one door for CopyState and JobState: a draft of a relationship's states is
- * checked against the table of transitions, written to the store, then to the
+ * checked against the table of transition.c, written to the store, then to the
  * objects, then told.
  */
 
@@ -18,81 +18,7 @@
 #include "conf/cleanup.h"
 #include "conf/log.h"
 #include "conf/timefmt.h"
-
-enum { SNAPSHOT = 1, CLONE = 2, BOTH = SNAPSHOT | CLONE };
-
-/* From, to, of which SyncTypes, who makes it. */
-static const struct {
-	unsigned from, to, of;
-	const char *who;
-} transitions[] = {
-	{ CIM_COPY_INITIALIZED, CIM_COPY_UNSYNCHRONIZED, CLONE, "Activate" },
-	{ CIM_COPY_INACTIVE, CIM_COPY_UNSYNCHRONIZED, CLONE, "Activate" },
-	{ CIM_COPY_PREPARED, CIM_COPY_UNSYNCHRONIZED, CLONE, "Activate" },
-	{ CIM_COPY_INITIALIZED, CIM_COPY_BROKEN, BOTH, "a member that broke" },
-	{ CIM_COPY_INACTIVE, CIM_COPY_BROKEN, BOTH, "a member that broke" },
-	{ CIM_COPY_PREPARED, CIM_COPY_BROKEN, BOTH, "a member that broke" },
-	{ CIM_COPY_INITIALIZED, CIM_COPY_SYNCHRONIZED, SNAPSHOT, "Activate" },
-	{ CIM_COPY_INACTIVE, CIM_COPY_SYNCHRONIZED, SNAPSHOT, "Activate" },
-	{ CIM_COPY_PREPARED, CIM_COPY_SYNCHRONIZED, SNAPSHOT, "Activate" },
-	{ CIM_COPY_UNSYNCHRONIZED, CIM_COPY_INACTIVE, CLONE, "Deactivate" },
-	{ CIM_COPY_SUSPENDED, CIM_COPY_INACTIVE, CLONE, "Deactivate" },
-	{ CIM_COPY_SYNCHRONIZED, CIM_COPY_INACTIVE, SNAPSHOT, "Deactivate" },
-	{ CIM_COPY_SKEWED, CIM_COPY_INACTIVE, SNAPSHOT, "Deactivate" },
-	{ CIM_COPY_SYNCHRONIZED, CIM_COPY_UNSYNCHRONIZED, CLONE, "ResyncReplica" },
-	{ CIM_COPY_SKEWED, CIM_COPY_UNSYNCHRONIZED, CLONE, "ResyncReplica" },
-	{ CIM_COPY_BROKEN, CIM_COPY_UNSYNCHRONIZED, CLONE, "ResyncReplica" },
-	{ CIM_COPY_ABORTED, CIM_COPY_UNSYNCHRONIZED, CLONE, "ResyncReplica" },
-	{ CIM_COPY_SKEWED, CIM_COPY_SYNCHRONIZED, SNAPSHOT, "ResyncReplica" },
-	{ CIM_COPY_BROKEN, CIM_COPY_SYNCHRONIZED, SNAPSHOT, "ResyncReplica" },
-	{ CIM_COPY_ABORTED, CIM_COPY_SYNCHRONIZED, SNAPSHOT, "ResyncReplica" },
-	{ CIM_COPY_SYNCHRONIZED, CIM_COPY_SKEWED, BOTH, "a write to the image" },
-	{ CIM_COPY_SKEWED, CIM_COPY_BROKEN, BOTH, "device, pool, map" },
-	{ CIM_COPY_UNSYNCHRONIZED, CIM_COPY_SYNCHRONIZED, CLONE, "the copier" },
-	{ CIM_COPY_UNSYNCHRONIZED, CIM_COPY_SUSPENDED, CLONE, "Suspend" },
-	{ CIM_COPY_UNSYNCHRONIZED, CIM_COPY_ABORTED, CLONE, "Abort" },
-	{ CIM_COPY_UNSYNCHRONIZED, CIM_COPY_BROKEN, CLONE, "device, pool, map" },
-	{ CIM_COPY_SUSPENDED, CIM_COPY_UNSYNCHRONIZED, CLONE, "Resume, ResyncReplica" },
-	{ CIM_COPY_SUSPENDED, CIM_COPY_SYNCHRONIZED, CLONE,
-	  "the last fetch of a reader" },
-	{ CIM_COPY_SUSPENDED, CIM_COPY_ABORTED, BOTH, "Abort" },
-	{ CIM_COPY_SUSPENDED, CIM_COPY_BROKEN, BOTH, "device, pool, map" },
-	{ CIM_COPY_SYNCHRONIZED, CIM_COPY_BROKEN, BOTH, "a member that broke" },
-	{ CIM_COPY_ABORTED, CIM_COPY_BROKEN, BOTH, "a member that broke" },
-	/* Of members that are complete before others; and of a Snapshot that detaches. */
-	{ CIM_COPY_SYNCHRONIZED, CIM_COPY_ABORTED, BOTH, "Abort" },
-	{ CIM_COPY_SKEWED, CIM_COPY_ABORTED, BOTH, "Abort" },
-	{ CIM_COPY_SYNCHRONIZED, CIM_COPY_SUSPENDED, SNAPSHOT, "Suspend" },
-	{ CIM_COPY_SKEWED, CIM_COPY_SUSPENDED, SNAPSHOT, "Suspend" },
-	{ CIM_COPY_SUSPENDED, CIM_COPY_SYNCHRONIZED, SNAPSHOT, "Resume; the copier" },
-	{ CIM_COPY_SUSPENDED, CIM_COPY_SKEWED, SNAPSHOT, "Resume; the copier" },
-};
-
-#define N_TRANSITIONS (sizeof(transitions) / sizeof(transitions[0]))
-
-static unsigned bit_of(unsigned sync_type)
-{
-	return sync_type == CIM_SYNC_SNAPSHOT ? SNAPSHOT : CLONE;
-}
-
-static bool may_go(unsigned sync_type, unsigned from, unsigned to)
-{
-	for (size_t i = 0; i < N_TRANSITIONS; i++)
-		if (transitions[i].from == from && transitions[i].to == to &&
-		    transitions[i].of & bit_of(sync_type))
-			return true;
-	return from == to;
-}
-
-unsigned draft_states_of(unsigned sync_type)
-{
-	unsigned states = 0;
-
-	for (size_t i = 0; i < N_TRANSITIONS; i++)
-		if (transitions[i].of & bit_of(sync_type))
-			states |= 1u << transitions[i].from | 1u << transitions[i].to;
-	return states;
-}
+#include "engine/transition.h"
 
 int draft_begin(struct draft *d, struct relationship *rel)
 {
@@ -155,8 +81,8 @@ void relation_set_instant(struct draft *d, int64_t now_ms)
 static bool is_allowed(const struct draft *d)
 {
 	for (size_t i = 0; i < d->rel->n_pairs; i++)
-		if (!may_go(d->row.sync_type, d->rel->pairs[i]->copy_state,
-			    d->pairs[i].copy_state)) {
+		if (!transition_may_go(d->row.sync_type, d->rel->pairs[i]->copy_state,
+				       d->pairs[i].copy_state)) {
 			log_error("%s: pair %zu: no transition from %s to %s",
 				  d->rel->row.name, i + 1,
 				  cim_name(&cim_copy_state, d->rel->pairs[i]->copy_state),

@@ -519,8 +519,6 @@ struct draft {
 	/* It becomes visible; the lock is held. */
 	void (*visible)(struct draft *d);
 };
-/* The CopyStates that a pair of a SyncType can be in, a bit each. */
-unsigned draft_states_of(unsigned sync_type);
 int draft_begin(struct draft *d, struct relationship *rel);
 /* Ends the draft.  -errno: nothing was changed. */
 int draft_commit(struct engine *e, struct draft *d);
@@ -579,14 +577,6 @@ int operation_take_instant(struct engine *e, struct relationship *rel,
 void relation_set_op(struct engine *e, struct relationship *rel,
 		     struct operation_call *call);
 void operation_allowed(const struct relationship *rel, struct strbuf *b);
-/* An operation of a SyncType that is supported; states: a bit for each CopyState that
- * allows it, only_detaching: and only while the relationship detaches. */
-struct operation_support {
-	unsigned number, sync_type, states;
-	bool only_detaching;
-};
-/* The i-th; false: there are no more. */
-bool operation_support(size_t i, struct operation_support *ret);
 
 /* operation_restore.c: RestoreFromReplica, in a job.  force: also if sources are open
  * when it comes.  0 or -errno: not begun. */

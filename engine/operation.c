@@ -12,6 +12,7 @@
 
 #include "conf/cleanup.h"
 #include "conf/timefmt.h"
+#include "engine/transition.h"
 #include "engine/word.h"
 
 static bool all_complete(const struct relationship *rel)
@@ -359,179 +360,127 @@ static void give_up(struct engine *e, struct relationship *rel, bool force,
 		  o);
 }
 
-#define IN(state) (1u << (state))
-
-#define ESTABLISHED \
-	(IN(CIM_COPY_INITIALIZED) | IN(CIM_COPY_INACTIVE) | IN(CIM_COPY_PREPARED))
-#define THERE (IN(CIM_COPY_SYNCHRONIZED) | IN(CIM_COPY_SKEWED))
-#define COPYING (IN(CIM_COPY_UNSYNCHRONIZED) | IN(CIM_COPY_SUSPENDED))
-#define ENDED (IN(CIM_COPY_BROKEN) | IN(CIM_COPY_ABORTED))
-
-/* What a relationship that detaches has to do with it. */
-enum detaching { NOT_THEN, ALSO_THEN, ONLY_THEN };
-
-/* Which CopyStates of a SyncType allow which operation, and what carries it out.  An
- * operation without a row is not supported. */
-static const struct operation {
+/* What carries an operation out; where that is allowed says transition.c. */
+static const struct {
 	unsigned number;
-	unsigned sync_type;
-	unsigned states; /* IN(state) */
 	void (*run)(struct engine *e, struct relationship *rel, bool force,
 		    struct outcome *o);
-	enum detaching detaching;
-	unsigned beside; /* other pairs may be in these, as long as one is in `states` */
 } operations[] = {
-	{ CIM_OP_ACTIVATE, CIM_SYNC_SNAPSHOT, ESTABLISHED, activate },
-	{ CIM_OP_DEACTIVATE, CIM_SYNC_SNAPSHOT, THERE, deactivate },
-	{ CIM_OP_DETACH, CIM_SYNC_SNAPSHOT, THERE, detach, ALSO_THEN },
-	{ CIM_OP_DISSOLVE, CIM_SYNC_SNAPSHOT, THERE, detach, ALSO_THEN },
-	{ CIM_OP_SUSPEND, CIM_SYNC_SNAPSHOT, THERE, suspend, ONLY_THEN },
-	{ CIM_OP_RESUME, CIM_SYNC_SNAPSHOT, IN(CIM_COPY_SUSPENDED), resume, ONLY_THEN,
-	  THERE },
-	{ CIM_OP_ABORT, CIM_SYNC_SNAPSHOT, THERE | IN(CIM_COPY_SUSPENDED), give_up,
-	  ONLY_THEN },
-	{ CIM_OP_RESYNC_REPLICA, CIM_SYNC_SNAPSHOT, THERE | ENDED, resync },
-	{ CIM_OP_RESTORE_FROM_REPLICA, CIM_SYNC_SNAPSHOT, THERE, restore },
-	{ CIM_OP_RETURN_TO_RESOURCE_POOL, CIM_SYNC_SNAPSHOT, ~0u, return_to_pool,
-	  ALSO_THEN },
-	{ CIM_OP_VERIFY, CIM_SYNC_SNAPSHOT, THERE, verify },
-	{ CIM_OP_ACTIVATE, CIM_SYNC_CLONE, ESTABLISHED, activate },
-	{ CIM_OP_DEACTIVATE, CIM_SYNC_CLONE, COPYING, deactivate },
-	{ CIM_OP_DETACH, CIM_SYNC_CLONE, THERE | IN(CIM_COPY_UNSYNCHRONIZED), detach,
-	  ALSO_THEN },
-	{ CIM_OP_DISSOLVE, CIM_SYNC_CLONE, THERE | IN(CIM_COPY_UNSYNCHRONIZED), detach,
-	  ALSO_THEN },
-	{ CIM_OP_SUSPEND, CIM_SYNC_CLONE, IN(CIM_COPY_UNSYNCHRONIZED), suspend, ALSO_THEN,
-	  THERE },
-	{ CIM_OP_RESUME, CIM_SYNC_CLONE, IN(CIM_COPY_SUSPENDED), resume, ALSO_THEN,
-	  THERE },
-	{ CIM_OP_ABORT, CIM_SYNC_CLONE, COPYING, give_up, ALSO_THEN, THERE },
-	{ CIM_OP_RESYNC_REPLICA, CIM_SYNC_CLONE, COPYING | THERE | ENDED, resync },
-	{ CIM_OP_RETURN_TO_RESOURCE_POOL, CIM_SYNC_CLONE, ~0u, return_to_pool,
-	  ALSO_THEN },
-	{ CIM_OP_VERIFY, CIM_SYNC_CLONE, THERE, verify },
+	{ CIM_OP_ACTIVATE, activate },
+	{ CIM_OP_DEACTIVATE, deactivate },
+	{ CIM_OP_DETACH, detach },
+	{ CIM_OP_DISSOLVE, detach },
+	{ CIM_OP_SUSPEND, suspend },
+	{ CIM_OP_RESUME, resume },
+	{ CIM_OP_ABORT, give_up },
+	{ CIM_OP_RESYNC_REPLICA, resync },
+	{ CIM_OP_RESTORE_FROM_REPLICA, restore },
+	{ CIM_OP_RETURN_TO_RESOURCE_POOL, return_to_pool },
+	{ CIM_OP_VERIFY, verify },
 };
 
 #define N_OPERATIONS (sizeof(operations) / sizeof(operations[0]))
 
-bool operation_support(size_t i, struct operation_support *ret)
+static enum transition_refusal check(const struct relationship *rel, unsigned number)
 {
-	if (i >= N_OPERATIONS)
-		return false;
-	*ret = (struct operation_support){
-		.number = operations[i].number,
-		.sync_type = operations[i].sync_type,
-		.states = operations[i].states,
-		.only_detaching = operations[i].detaching == ONLY_THEN,
-	};
-	return true;
-}
+	unsigned states = 0;
+	enum transition_refusal refusal;
 
-/* In Mixed every pair has to be in a state that would do, or beside one that is. */
-static bool is_allowed(const struct operation *op, const struct relationship *rel)
-{
-	bool any = op->states == ~0u;
-
-	for (size_t i = 0; i < rel->n_pairs && op->states != ~0u; i++) {
-		unsigned state = IN(rel->pairs[i]->copy_state);
-
-		if (!((op->states | op->beside) & state))
-			return false;
-		any = any || op->states & state;
-	}
-	return any;
-}
-
-/* What has no sense any more, as the relationship is detaching. */
-static bool ends_anyway(const struct operation *op, const struct relationship *rel)
-{
-	return rel->row.detaching && op->detaching == NOT_THEN;
-}
-
-/* What would have sense only if it were detaching. */
-static bool lacks_detach(const struct operation *op, const struct relationship *rel)
-{
-	return !rel->row.detaching && op->detaching == ONLY_THEN;
-}
-
-/* The row of an operation, or NULL. */
-static const struct operation *find(const struct relationship *rel, unsigned number)
-{
-	for (size_t i = 0; i < N_OPERATIONS; i++)
-		if (operations[i].number == number &&
-		    operations[i].sync_type == rel->row.sync_type)
-			return &operations[i];
-	return NULL;
+	for (size_t i = 0; i < rel->n_pairs; i++)
+		states |= TRANSITION_IN(rel->pairs[i]->copy_state);
+	refusal =
+		transition_check(number, rel->row.sync_type, states, rel->row.detaching);
+	if (refusal == TRANSITION_NOT_SUPPORTED)
+		return refusal;
+	if (rel->op)
+		return TRANSITION_IN_INSTANT;
+	if (relation_is_restoring(rel))
+		return TRANSITION_RESTORING;
+	if (rel->verify && number == CIM_OP_VERIFY)
+		return TRANSITION_VERIFYING;
+	return refusal;
 }
 
 void operation_allowed(const struct relationship *rel, struct strbuf *b)
 {
 	for (size_t i = 0; i < N_OPERATIONS; i++)
-		if (operations[i].sync_type == rel->row.sync_type && !rel->op &&
-		    !relation_is_restoring(rel) &&
-		    !(rel->verify && operations[i].run == verify) &&
-		    !ends_anyway(&operations[i], rel) &&
-		    !lacks_detach(&operations[i], rel) && is_allowed(&operations[i], rel))
+		if (check(rel, operations[i].number) == TRANSITION_ALLOWED)
 			strbuf_addf(b, "%s\n",
 				    cim_name(&cim_operation, operations[i].number));
 }
 
-static void wrong_state(const struct operation *op, const struct relationship *rel,
-			struct outcome *o)
+static void not_supported(const char *name, unsigned number, unsigned sync_type,
+			  struct outcome *o)
 {
-	char states[200] = "";
-	size_t len = 0;
+	const char *why = transition_why_not(number);
 
-	for (unsigned s = CIM_COPY_INITIALIZED; s <= CIM_COPY_RESTORED; s++)
-		if ((op->states & IN(s)) && s != CIM_COPY_MIXED && len < sizeof(states))
-			len += (size_t)snprintf(states + len, sizeof(states) - len,
-						"%s%s", len ? ", " : "",
-						cim_name(&cim_copy_state, s));
-	outcome_fail(o, CIM_RETURN_FAILED, 0,
-		     "%s: not from CopyState %s; it would do from %s",
-		     cim_name(&cim_operation, op->number),
-		     cim_name(&cim_copy_state, relation_copy_state(rel)), states);
+	outcome_fail(o, CIM_RETURN_NOT_SUPPORTED, 0,
+		     "%s is not supported for a %s%s%s; read control for what is", name,
+		     cim_name(&cim_sync_type, sync_type), why ? ": " : "",
+		     why ? why : "");
+}
+
+static void refuse(const struct relationship *rel, unsigned number,
+		   enum transition_refusal refusal, struct outcome *o)
+{
+	const char *name = cim_name(&cim_operation, number);
+	const char *job = rel->job ? rel->job->obj.name : "";
+	unsigned code = transition_code(refusal);
+	char states[200];
+
+	transition_describe_states(transition_from(number, rel->row.sync_type), states,
+				   sizeof(states));
+	switch (refusal) {
+	case TRANSITION_NOT_SUPPORTED:
+		not_supported(name, number, rel->row.sync_type, o);
+		break;
+	case TRANSITION_IN_INSTANT:
+		outcome_fail(o, code, 0,
+			     "%s: job %s is about to take an instant; wait for its end",
+			     name, job);
+		break;
+	case TRANSITION_RESTORING:
+		outcome_fail(
+			o, code, 0,
+			"%s: the source is being restored from this replica; wait for "
+			"the end of job %s",
+			name, job);
+		break;
+	case TRANSITION_VERIFYING:
+		outcome_fail(o, code, 0, "%s: job %s compares already; wait for its end",
+			     name, job);
+		break;
+	case TRANSITION_DETACHING:
+		outcome_fail(
+			o, code, 0,
+			"%s: relationship \"%s\" is detaching; its images end up on "
+			"their own, unless you write Abort first; it would do from %s",
+			name, rel->row.name, states);
+		break;
+	case TRANSITION_NOT_DETACHING:
+		outcome_fail(o, code, 0,
+			     "%s: a %s copies nothing in the background, unless it "
+			     "detaches; write Detach first; it would do from %s then",
+			     name, cim_name(&cim_sync_type, rel->row.sync_type), states);
+		break;
+	default:
+		outcome_fail(o, code, 0, "%s: not from CopyState %s; it would do from %s",
+			     name, cim_name(&cim_copy_state, relation_copy_state(rel)),
+			     states);
+	}
 }
 
 static void run(struct engine *e, struct relationship *rel, unsigned number, bool force,
 		struct outcome *o)
 {
-	const struct operation *op = find(rel, number);
+	enum transition_refusal refusal = check(rel, number);
 
-	if (!op)
-		outcome_fail(o, CIM_RETURN_NOT_SUPPORTED, 0,
-			     "%s is not supported for a %s; read control for what is",
-			     cim_name(&cim_operation, number),
-			     cim_name(&cim_sync_type, rel->row.sync_type));
-	else if (rel->op)
-		outcome_fail(o, CIM_RETURN_IN_USE, 0,
-			     "%s: job %s is about to take an instant; wait for its end",
-			     cim_name(&cim_operation, number), rel->job->obj.name);
-	else if (relation_is_restoring(rel))
-		outcome_fail(o, CIM_RETURN_IN_USE, 0,
-			     "%s: the source is being restored from this replica; wait for "
-			     "the end of job %s",
-			     cim_name(&cim_operation, number),
-			     rel->job ? rel->job->obj.name : "");
-	else if (rel->verify && op->run == verify)
-		outcome_fail(o, CIM_RETURN_IN_USE, 0,
-			     "Verify: job %s compares already; wait for its end",
-			     rel->job ? rel->job->obj.name : "");
-	else if (ends_anyway(op, rel))
-		outcome_fail(o, CIM_RETURN_IN_USE, 0,
-			     "%s: relationship \"%s\" is detaching; its images end up on "
-			     "their own",
-			     cim_name(&cim_operation, number), rel->row.name);
-	else if (lacks_detach(op, rel))
-		outcome_fail(o, CIM_RETURN_FAILED, 0,
-			     "%s: a %s copies nothing in the background, unless it "
-			     "detaches; write Detach first",
-			     cim_name(&cim_operation, number),
-			     cim_name(&cim_sync_type, rel->row.sync_type));
-	else if (!is_allowed(op, rel))
-		wrong_state(op, rel, o);
-	else
-		op->run(e, rel, force, o);
+	for (size_t i = 0; i < N_OPERATIONS && refusal == TRANSITION_ALLOWED; i++)
+		if (operations[i].number == number) {
+			operations[i].run(e, rel, force, o);
+			return;
+		}
+	refuse(rel, number, refusal, o);
 }
 
 /* Cuts " Force" off the end of a text. */

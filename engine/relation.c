@@ -18,7 +18,7 @@
  * copier runs while the relationship is detaching, in Suspended, which stops it, and in
  * Aborted, the end of a Detach that was not wanted after all; unless it is complete.
  *
- * draft.c has the table of who may go where.
+ * transition.c has the table of who may go where.
  */
 
 #include "engine/hold.h"
