@@ -13,6 +13,7 @@
 #include "conf/cleanup.h"
 #include "conf/timefmt.h"
 #include "conf/value.h"
+#include "engine/transition.h"
 #include "engine/word.h"
 
 struct job *job_new(const struct store_job *row)
@@ -307,33 +308,25 @@ static int kill_job(struct engine *e, struct job *j)
 	return end(e, j, CIM_JOB_KILLED, "Kill was written to control of this job");
 }
 
-/* From which JobState what can be requested, of a job that copies; all else is an
- * Invalid State Transition. */
-static const struct {
-	unsigned state, request;
-	int (*carry_out)(struct engine *e, struct job *j);
-} transitions[] = {
-	{ CIM_JOB_RUNNING, CIM_JOB_REQUEST_SUSPEND, suspend },
-	{ CIM_JOB_RUNNING, CIM_JOB_REQUEST_TERMINATE, terminate },
-	{ CIM_JOB_RUNNING, CIM_JOB_REQUEST_KILL, kill_job },
-	{ CIM_JOB_SUSPENDED, CIM_JOB_REQUEST_START, start },
-	{ CIM_JOB_SUSPENDED, CIM_JOB_REQUEST_TERMINATE, terminate },
-	{ CIM_JOB_SUSPENDED, CIM_JOB_REQUEST_KILL, kill_job },
+/* Of a job that copies; transition.c says from which JobState. */
+static int (*const requests[])(struct engine *e, struct job *j) = {
+	[CIM_JOB_REQUEST_START] = start,
+	[CIM_JOB_REQUEST_SUSPEND] = suspend,
+	[CIM_JOB_REQUEST_TERMINATE] = terminate,
+	[CIM_JOB_REQUEST_KILL] = kill_job,
 };
-
-#define N_TRANSITIONS (sizeof(transitions) / sizeof(transitions[0]))
 
 static int invalid_transition(const struct job *j, unsigned requested, struct outcome *o)
 {
+	const struct transition_job *t;
 	char states[64] = "";
 	size_t len = 0;
 
-	for (size_t i = 0; i < N_TRANSITIONS && len < sizeof(states); i++)
-		if (transitions[i].request == requested)
-			len += (size_t)snprintf(
-				states + len, sizeof(states) - len, "%s%s",
-				len ? ", " : "",
-				cim_name(&cim_job_state, transitions[i].state));
+	for (size_t i = 0; (t = transition_job_row(i)) && len < sizeof(states); i++)
+		if (t->request == requested)
+			len += (size_t)snprintf(states + len, sizeof(states) - len,
+						"%s%s", len ? ", " : "",
+						cim_name(&cim_job_state, t->from));
 	return outcome_fail(o, CIM_RETURN_INVALID_STATE_TRANSITION, 0,
 			    "%s: not from JobState %s; it would do from %s",
 			    cim_name(&cim_job_request, requested),
@@ -369,15 +362,15 @@ static int check_work(const struct job *j, unsigned requested, struct outcome *o
 static void request(struct engine *e, struct job *j, unsigned requested,
 		    struct outcome *o)
 {
+	const struct transition_job *t;
 	int r;
 
-	for (size_t i = 0; i < N_TRANSITIONS; i++) {
-		if (transitions[i].request != requested ||
-		    transitions[i].state != j->state || !j->rel)
+	for (size_t i = 0; (t = transition_job_row(i)); i++) {
+		if (t->request != requested || t->from != j->state || !j->rel)
 			continue;
 		if (check_work(j, requested, o) < 0)
 			return;
-		r = transitions[i].carry_out(e, j);
+		r = requests[requested](e, j);
 		if (r < 0)
 			command_store_failed(o, r);
 		return;

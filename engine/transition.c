@@ -204,6 +204,9 @@ const char *transition_when(enum transition_refusal refusal)
 #define SWAPS "it is an operation of a Mirror, and there is none yet"
 #define RESETS \
 	"it changes when a Mirror is written, and a copy of an instant is not written to"
+#define RESET                                                                        \
+	"what was written to an image is discarded only together with its instant; " \
+	"ResyncReplica takes a new one"
 #define PREPARES "write a new spec with WaitForCopyState=Prepared"
 #define CHOSEN "it is chosen by the parameter Consistency of the spec"
 #define PAIRS "the pairs are those of the spec; write a new one"
@@ -227,8 +230,7 @@ static const struct {
 	{ CIM_OP_PREPARE, PREPARES },
 	{ CIM_OP_RESET_TO_ADAPTIVE, RESETS },
 	{ CIM_OP_RESET_TO_ACTIVE, RESETS },
-	{ CIM_OP_RESET_REPLICA, "ResyncReplica takes a new instant; the old one is gone "
-				"where the image was written" },
+	{ CIM_OP_RESET_REPLICA, RESET },
 };
 
 const char *transition_why_not(unsigned operation)
@@ -267,6 +269,22 @@ const char *transition_why_never(unsigned sync_type, unsigned state)
 		if (unreached[i].state == state)
 			return unreached[i].why;
 	return NULL;
+}
+
+/* ---- jobs ------------------------------------------------------------------------ */
+
+static const struct transition_job job_rows[] = {
+	{ CIM_JOB_REQUEST_START, CIM_JOB_SUSPENDED, CIM_JOB_RUNNING },
+	{ CIM_JOB_REQUEST_SUSPEND, CIM_JOB_RUNNING, CIM_JOB_SUSPENDED },
+	{ CIM_JOB_REQUEST_TERMINATE, CIM_JOB_RUNNING, CIM_JOB_TERMINATED },
+	{ CIM_JOB_REQUEST_TERMINATE, CIM_JOB_SUSPENDED, CIM_JOB_TERMINATED },
+	{ CIM_JOB_REQUEST_KILL, CIM_JOB_RUNNING, CIM_JOB_KILLED },
+	{ CIM_JOB_REQUEST_KILL, CIM_JOB_SUSPENDED, CIM_JOB_KILLED },
+};
+
+const struct transition_job *transition_job_row(size_t i)
+{
+	return i < sizeof(job_rows) / sizeof(job_rows[0]) ? &job_rows[i] : NULL;
 }
 
 void transition_describe_states(unsigned states, char *buf, size_t size)

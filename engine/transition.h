@@ -84,6 +84,14 @@ const char *transition_why_not(unsigned operation);
 /* Why no pair of the SyncType is ever in a CopyState; NULL: one can be. */
 const char *transition_why_never(unsigned sync_type, unsigned state);
 
+/* RequestStateChange of a job that copies, from and to a JobState.  What has no row is an
+ * Invalid State Transition. */
+struct transition_job {
+	unsigned request, from, to;
+};
+/* The rows, in order; NULL: there are no more. */
+const struct transition_job *transition_job_row(size_t i);
+
 /* "Synchronized, Skewed" */
 void transition_describe_states(unsigned states, char *buf, size_t size);
 

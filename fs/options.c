@@ -32,7 +32,7 @@ const char options_help[] =
 	"  -V, --version      the version\n"
 	"\n"
 	"exit codes: 0 done, 1 failed, 2 wrong usage\n"
-	"see lunfs(8), lunfs.conf(5)\n";
+	"see lunfs(8), lunfs-control(5), lunfs.conf(5)\n";
 
 enum { OPTION_CHECK = 256, OPTION_STOP, OPTION_FORCE };
 

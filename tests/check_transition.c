@@ -792,7 +792,25 @@ START_TEST(every_operation_is_known_by_name_and_number)
 }
 END_TEST
 
-int main(void)
+/* "SyncType operation from code to then" for tests/test-man-control.sh: the table as
+ * numbers, sets of CopyStates in hexadecimal. */
+static int print_rows(void)
+{
+	const struct transition *t;
+
+	for (size_t i = 0; (t = transition_row(i)); i++)
+		if (t->operation)
+			printf("%s %u %x%s %u %x %x\n",
+			       cim_name(&cim_sync_type, t->sync_type), t->operation,
+			       t->from,
+			       t->detaching == TRANSITION_ONLY_THEN ? "only" :
+			       t->detaching			    ? "also" :
+								      "",
+			       t->answer, t->to, t->end);
+	return 0;
+}
+
+int main(int argc, char **argv)
 {
 	const TTest *const tests[] = {
 		what_is_not_listed_is_refused_and_changes_nothing,
@@ -804,5 +822,7 @@ int main(void)
 		every_operation_is_known_by_name_and_number,
 	};
 
+	if (argc > 1 && !strcmp(argv[1], "--rows"))
+		return print_rows();
 	return unit_main("transition", tests, ROWS(tests));
 }
