@@ -194,7 +194,8 @@ static void tell_pairs(struct engine *e, const struct draft *d, const bool *chan
 			     FILE_BIT(PAIR_COPY_STATE) | FILE_BIT(PAIR_PROGRESS_STATUS) |
 				     FILE_BIT(PAIR_PERCENT_SYNCED) |
 				     FILE_BIT(PAIR_SYNC_STATE) |
-				     FILE_BIT(PAIR_WHEN_SYNCED) | FILE_BIT(PAIR_ERROR));
+				     FILE_BIT(PAIR_WHEN_SYNCED) | FILE_BIT(PAIR_ERROR) |
+				     FILE_BIT(PAIR_MAP));
 		if (d->pairs[i].complete || d->pairs[i].generation)
 			engine_event(e, ENGINE_EVENT_CHANGED, ENGINE_ELEMENT,
 				     p->target->obj.id, FILE_BIT(ELEMENT_BACKING));

@@ -204,7 +204,7 @@ int engine_pool_info(struct engine *e, uint64_t id, struct pool_info *ret);
  * The text of a list or of the canonical spec, a line an item, appended to b:
  * GROUP_SPEC, GROUP_MEMBERS, GROUP_CONTROL (the operations allowed now),
  * GROUP_RELATIONSHIPS; ELEMENT_SESSIONS, ELEMENT_GROUPS, ELEMENT_RELATIONSHIPS;
- * PAIR_VERIFIED (what Verify found); POOL_IMAGES.  0 or -ENOENT.
+ * PAIR_VERIFIED (what Verify found), PAIR_MAP; POOL_IMAGES.  0 or -ENOENT.
  */
 int engine_list_text(struct engine *e, enum engine_class class, uint64_t id,
 		     unsigned file, struct strbuf *b);

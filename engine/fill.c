@@ -24,6 +24,7 @@
 #include "conf/cleanup.h"
 #include "conf/timefmt.h"
 #include "engine/image_int.h"
+#include "engine/mapfile.h"
 #include "engine/zeros.h"
 
 enum {
@@ -299,9 +300,7 @@ static void report_read(struct fill *f, int error)
 	if (point_is_broken(req->point, reason, sizeof(reason)))
 		image_report_broken(img, error, "%s", reason);
 	else if (error == -ENODATA)
-		image_report_broken(img, error,
-				    "%s: medium error: bytes %" PRIu64 " to %" PRIu64
-				    " cannot be read",
+		image_report_broken(img, error, "%s" MAPFILE_MEDIUM_ERROR,
 				    img->source_name, req->bad_offset,
 				    req->bad_offset + req->bad_length - 1);
 	else

@@ -88,7 +88,11 @@ static int open_files(struct image *img, const struct image_params *params)
 	if (params->complete)
 		return chunkmap_new_full(&map, &img->map);
 	pool_map_file(params->id, params->generation, file, sizeof(file));
-	return chunkmap_open(pool_dirfd(img->pool), file, &map, &img->map);
+	r = chunkmap_open(pool_dirfd(img->pool), file, &map, &img->map);
+	/* For those who look at it and must not wait; others load what they need. */
+	if (r >= 0)
+		chunkmap_load(img->map, 0, chunkmap_n_chunks(img->map));
+	return r;
 }
 
 static void close_files(struct image *img)

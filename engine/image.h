@@ -116,6 +116,9 @@ int image_flush(struct image *image);
  * *run chunks, at most as given.  0 or -errno. */
 int image_has_private(struct image *image, uint64_t chunk, uint64_t *run,
 		      bool *ret_has);
+/* The same, from memory: the length of the run, or -EAGAIN. */
+int64_t image_peek_private(struct image *image, uint64_t chunk, uint64_t max,
+			   bool *ret_has);
 /* Reads a chunk of the private store: 1; 0: it does not have it; -errno. */
 int image_read_private(struct image *image, uint64_t chunk, char *buf);
 

@@ -161,6 +161,11 @@ int image_has_private(struct image *img, uint64_t chunk, uint64_t *run, bool *re
 	return n < 0 ? (int)n : 0;
 }
 
+int64_t image_peek_private(struct image *img, uint64_t chunk, uint64_t max, bool *ret_has)
+{
+	return chunkmap_run(img->map, chunk, max, ret_has);
+}
+
 int image_read_private(struct image *img, uint64_t chunk, char *buf)
 {
 	uint64_t one = 1;

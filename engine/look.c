@@ -14,6 +14,8 @@
 #include "conf/cleanup.h"
 #include "conf/setting.h"
 #include "conf/timefmt.h"
+#include "engine/chunkmap_file.h"
+#include "engine/mapfile.h"
 
 /* Pairs and images have their parent's names; others their own. */
 static struct pair *pair_by_name(struct engine *e, uint64_t group, const char *name)
@@ -557,7 +559,54 @@ static void group_text(struct engine *e, const struct group *g, unsigned file,
 		index_each(&e->by_id[ENGINE_GROUP], add_used_by, &t);
 }
 
-int engine_list_text(struct engine *e, enum engine_class class, uint64_t id,
+static int64_t run_of_image(void *opaque, uint64_t chunk, uint64_t max, bool *ret_set)
+{
+	return image_peek_private(opaque, chunk, max, ret_set);
+}
+
+/* Of what is complete, and of what has no image at all. */
+static int64_t run_of_all(void *opaque, uint64_t chunk, uint64_t max, bool *ret_set)
+{
+	const bool *complete = opaque;
+
+	(void)chunk;
+	*ret_set = *complete;
+	return (int64_t)max;
+}
+
+/* Not with the lock held: it may have many lines. */
+static int pair_map_text(struct engine *e, uint64_t id, struct strbuf *b)
+{
+	struct mapfile_params params = { .chunk_size = POOL_CHUNK_SIZE,
+					 .run = run_of_all,
+					 .unknown_chunks = CHUNKMAP_PAGE_CHUNKS };
+	struct image *image = NULL;
+	const struct pair *p;
+	bool complete;
+
+	engine_lock(e);
+	p = object_by_id(e, ENGINE_PAIR, id);
+	if (!p) {
+		engine_unlock(e);
+		return -ENOENT;
+	}
+	params.size = pair_size(p);
+	params.opaque = &complete;
+	complete = p->target->complete;
+	mapfile_parse_error(p->error, &params.bad_offset, &params.bad_length);
+	if (p->target->image && !complete) {
+		image = p->target->image;
+		image_ref(image);
+		params.run = run_of_image;
+		params.opaque = image;
+	}
+	engine_unlock(e);
+	mapfile_render(&params, b);
+	image_unref(image);
+	return 0;
+}
+
+static int list_text(struct engine *e, enum engine_class class, uint64_t id,
 		     unsigned file, struct strbuf *b)
 {
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&e->lock);
@@ -575,6 +624,14 @@ int engine_list_text(struct engine *e, enum engine_class class, uint64_t id,
 	else if (class == ENGINE_POOL && file == POOL_IMAGES)
 		index_each(&e->by_id[ENGINE_ELEMENT], add_image_of, &t);
 	return 0;
+}
+
+int engine_list_text(struct engine *e, enum engine_class class, uint64_t id,
+		     unsigned file, struct strbuf *b)
+{
+	if (class == ENGINE_PAIR && file == PAIR_MAP)
+		return pair_map_text(e, id, b);
+	return list_text(e, class, id, file, b);
 }
 
 /* ---- wait/ -------------------------------------------------------------------------- */

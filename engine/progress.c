@@ -288,7 +288,7 @@ static void tell_percent(struct engine *e, struct relationship *rel)
 			continue;
 		p->percent = now;
 		engine_event(e, ENGINE_EVENT_CHANGED, ENGINE_PAIR, p->obj.id,
-			     FILE_BIT(PAIR_PERCENT_SYNCED));
+			     FILE_BIT(PAIR_PERCENT_SYNCED) | FILE_BIT(PAIR_MAP));
 	}
 }
 

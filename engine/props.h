@@ -75,22 +75,23 @@
 	X(GROUP_IMAGES, "images", NODE, r)                                       \
 	X(GROUP_WAIT, "wait", NODE, r)
 
-#define PAIR_FILES(X)                                                            \
-	X(PAIR_SOURCE, "source", LINK, r)                                        \
-	X(PAIR_TARGET, "target", LINK, r)                                        \
-	X(PAIR_COPY_STATE, "CopyState", STATE, r)                                \
-	X(PAIR_PROGRESS_STATUS, "ProgressStatus", STATE, r)                      \
-	X(PAIR_PERCENT_SYNCED, "PercentSynced", PROGRESS, r)                     \
-	X(PAIR_SYNC_STATE, "SyncState", STATE, r)                                \
-	X(PAIR_COPY_TYPE, "CopyType", STATE, r)                                  \
-	X(PAIR_REPLICA_TYPE, "ReplicaType", STATE, r)                            \
-	X(PAIR_COPY_METHODOLOGY, "CopyMethodology", STATE, r)                    \
-	X(PAIR_WHEN_SYNCED, "WhenSynced", STATE, r)                              \
-	X(PAIR_BYTES_TOTAL, "bytes_total", COUNTER, r)                           \
-	X(PAIR_BYTES_COPIED, "bytes_copied", COUNTER, r)                         \
-	X(PAIR_BYTES_SKIPPED, "bytes_skipped", COUNTER, r)                       \
-	X(PAIR_ERROR, "error", STATE, r)                                         \
-	X(PAIR_VERIFIED, "verified", STATE, r)
+#define PAIR_FILES(X)                                         \
+	X(PAIR_SOURCE, "source", LINK, r)                     \
+	X(PAIR_TARGET, "target", LINK, r)                     \
+	X(PAIR_COPY_STATE, "CopyState", STATE, r)             \
+	X(PAIR_PROGRESS_STATUS, "ProgressStatus", STATE, r)   \
+	X(PAIR_PERCENT_SYNCED, "PercentSynced", PROGRESS, r)  \
+	X(PAIR_SYNC_STATE, "SyncState", STATE, r)             \
+	X(PAIR_COPY_TYPE, "CopyType", STATE, r)               \
+	X(PAIR_REPLICA_TYPE, "ReplicaType", STATE, r)         \
+	X(PAIR_COPY_METHODOLOGY, "CopyMethodology", STATE, r) \
+	X(PAIR_WHEN_SYNCED, "WhenSynced", STATE, r)           \
+	X(PAIR_BYTES_TOTAL, "bytes_total", COUNTER, r)        \
+	X(PAIR_BYTES_COPIED, "bytes_copied", COUNTER, r)      \
+	X(PAIR_BYTES_SKIPPED, "bytes_skipped", COUNTER, r)    \
+	X(PAIR_ERROR, "error", STATE, r)                      \
+	X(PAIR_VERIFIED, "verified", STATE, r)                \
+	X(PAIR_MAP, "map", PROGRESS, r)
 
 #define JOB_FILES(X)                                                             \
 	X(JOB_NAME, "Name", STATE, r)                                            \

@@ -180,7 +180,7 @@ static bool is_list(const struct node *node)
 		return node->file == GROUP_SPEC || node->file == GROUP_MEMBERS ||
 		       node->file == GROUP_CONTROL || node->file == GROUP_RELATIONSHIPS;
 	case ENGINE_PAIR:
-		return node->file == PAIR_VERIFIED;
+		return node->file == PAIR_VERIFIED || node->file == PAIR_MAP;
 	case ENGINE_POOL:
 		return node->file == POOL_IMAGES;
 	default:

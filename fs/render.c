@@ -231,6 +231,7 @@ void render_pair(struct strbuf *b, const struct pair_info *info, enum pair_file 
 	case PAIR_SOURCE:
 	case PAIR_TARGET:
 	case PAIR_VERIFIED: /* engine_list_text() */
+	case PAIR_MAP:
 	case PAIR_N_FILES:
 		return;
 	}
