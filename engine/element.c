@@ -347,6 +347,12 @@ int element_open_device(struct element *el)
 	return *el->url && !*el->error ? open_url(el, el->url) : 0;
 }
 
+/* Those of its chunks are kept for the next ResyncReplica. */
+static bool has_digests(const struct element *el)
+{
+	return el->target_of && el->target_of->rel->row.sync_type == CIM_SYNC_CLONE;
+}
+
 void element_image_params(const struct element *el, struct image_params *ret)
 {
 	*ret = (struct image_params){
@@ -356,6 +362,7 @@ void element_image_params(const struct element *el, struct image_params *ret)
 		.complete = el->complete,
 		.clean = el->generation == 1,
 		.written = el->target_of && el->target_of->written,
+		.digests = has_digests(el),
 	};
 }
 

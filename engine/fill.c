@@ -195,6 +195,15 @@ static void put_buffer(struct fill *f)
 			    f->buf, f->length);
 }
 
+static void count(const struct fill *f)
+{
+	uint64_t skipped = f->zero ? f->length : f->skipped;
+
+	__atomic_add_fetch(&f->image->bytes_skipped, skipped, __ATOMIC_RELAXED);
+	__atomic_add_fetch(&f->image->bytes_copied, f->length - skipped,
+			   __ATOMIC_RELAXED);
+}
+
 void fill_end(struct fill *f, int error)
 {
 	struct dataop_list waiters = TAILQ_HEAD_INITIALIZER(waiters);
@@ -204,8 +213,8 @@ void fill_end(struct fill *f, int error)
 	if (!error)
 		__atomic_store_n(&img->last_progress_ms, (uint64_t)timefmt_now_ms(),
 				 __ATOMIC_RELAXED);
-	if (!error && f->zero)
-		__atomic_add_fetch(&img->bytes_skipped, f->length, __ATOMIC_RELAXED);
+	if (!error)
+		count(f);
 	pthread_mutex_lock(&img->lock);
 	filler_leave_locked(img, &f->filler, &waiters);
 	last_direct = give_back_locked(img, f);
@@ -356,7 +365,6 @@ static void arrived(struct fill *f, int error)
 		report_read(f, error);
 		fill_end(f, error);
 	} else {
-		__atomic_add_fetch(&f->image->bytes_copied, f->length, __ATOMIC_RELAXED);
 		to_store(f);
 	}
 }

@@ -83,6 +83,8 @@ static int open_files(struct image *img, const struct image_params *params)
 		image_open_lun(img, params->target);
 	else
 		r = image_open_file(img, params->complete);
+	if (!r && params->digests)
+		r = image_open_digests(img, params);
 	if (r < 0)
 		return r;
 	if (params->complete)
@@ -98,6 +100,7 @@ static int open_files(struct image *img, const struct image_params *params)
 static void close_files(struct image *img)
 {
 	chunkmap_close(img->map);
+	image_close_digests(img);
 	img->store->close(img);
 	free(img->copier.extents);
 	free(img);
@@ -138,6 +141,7 @@ int image_open(struct dataops *dataops, struct pool *pool,
 	TAILQ_INIT(&img->parked);
 	TAILQ_INIT(&img->for_place);
 	TAILQ_INIT(&img->unwritten);
+	TAILQ_INIT(&img->unvoided);
 	TAILQ_INIT(&img->flushes);
 	img->bufs = (struct bufpool_waiter){ .fn = bufs_came,
 					     .class = BUFPOOL_REQUEST,
@@ -313,16 +317,23 @@ bool image_enter_file_locked(struct image *img)
 {
 	if (img->retired)
 		return false;
-	img->n_calls++;
+	if (!img->n_calls++)
+		image_look_at_file_locked(img);
 	return true;
 }
 
 void image_leave_file(struct image *img)
 {
-	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&img->lock);
+	bool seal = false;
 
-	if (!--img->n_calls)
+	pthread_mutex_lock(&img->lock);
+	if (!--img->n_calls) {
+		seal = image_note_file_locked(img);
 		pthread_cond_broadcast(&img->quiet);
+	}
+	pthread_mutex_unlock(&img->lock);
+	if (seal)
+		image_seal(img);
 }
 
 /* Takes the right to call the watcher for the last time; false if it is not to
@@ -382,6 +393,7 @@ void image_report_checkpoint(struct image *img, int error)
 
 void image_report_complete(struct image *img)
 {
+	image_finish_digests(img);
 	if (!enter_watcher(img))
 		return;
 	img->watcher.complete(img->watcher.opaque);

@@ -56,6 +56,9 @@ struct image_params {
 			      * it, unless its users have written since: the file
 			      * was made for this generation */
 	bool reserved;	     /* its space stays allocated, also where it is zero */
+	bool digests;	     /* of its chunks are kept, if it has a file for them: a
+			      * Clone's */
+	bool resync;	     /* image_take_base() may come */
 
 	/* Of one that is a LUN, whose map is in the pool: the rest of the target, behind
 	 * copy_size, is its users' alone.  copy_size is a multiple of its blocks. */
@@ -102,6 +105,14 @@ void image_redirect(struct image *image, struct volume *volume);
  */
 void image_retire(struct image *image, bool retired);
 
+/*
+ * What of the generation before is in the file, or on the LUN, and has not changed in the
+ * source, is not copied again, by its digests.  before: the image of that generation,
+ * retired; NULL: it was not open.  The new one, of the next generation, has no source yet,
+ * and is to get one with a store (chain.h).
+ */
+void image_take_base(struct image *image, struct image *before);
+
 struct restore;
 /*
  * Its source is being restored from it: what a change touches is copied back first.
@@ -123,7 +134,8 @@ int64_t image_peek_private(struct image *image, uint64_t chunk, uint64_t max,
 int image_read_private(struct image *image, uint64_t chunk, char *buf);
 
 /* Gives back to the pool, in the background, what the file holds of an earlier
- * generation.  Once, after image_open(). */
+ * generation, if nothing of that is used again (digests are kept).  Once, after
+ * image_open(). */
 void image_trim(struct image *image);
 
 /* Starts the background copy, or goes on with it; stops it (fetching goes on).
@@ -154,8 +166,8 @@ void image_checkpoint_soon(struct image *image);
 struct image_progress {
 	uint64_t bytes_total;
 	uint64_t bytes_present;	   /* of the chunks that are there */
-	uint64_t bytes_copied;	   /* read from the source by this process */
-	uint64_t bytes_skipped;	   /* known to be unmapped by this process */
+	uint64_t bytes_copied;	   /* brought from the source by this process */
+	uint64_t bytes_skipped;	   /* found to be unmapped, or there, by this process */
 	uint64_t last_progress_ms; /* since 1970; 0 = none by this process */
 };
 void image_progress(struct image *image, struct image_progress *ret_progress);

@@ -215,17 +215,30 @@ static int sync_data(void *opaque)
 	return sync->image->store->sync(sync->image);
 }
 
+/* The bits of what was noted before are set: once all bits are durable, its data is. */
+static int checkpoint(struct image *img, struct sync *sync)
+{
+	struct digests_batch *noted = img->digests ? digests_take(img->digests) : NULL;
+	int r = chunkmap_checkpoint(img->map, sync_data, sync);
+
+	if (r < 0)
+		digests_drop(noted);
+	else
+		digests_write(img->digests, noted);
+	return r;
+}
+
 int image_checkpoint(struct image *img)
 {
 	struct sync sync = { .image = img };
 
-	return chunkmap_checkpoint(img->map, sync_data, &sync);
+	return checkpoint(img, &sync);
 }
 
 int image_flush(struct image *img)
 {
 	struct sync sync = { .image = img };
-	int r = chunkmap_checkpoint(img->map, sync_data, &sync);
+	int r = checkpoint(img, &sync);
 
 	return r < 0 || sync.done ? r : img->store->sync(img);
 }
@@ -330,21 +343,33 @@ static int make_hole(struct image *img, uint64_t offset, uint64_t len)
 	return image_zero_file(img, offset, len);
 }
 
-static int write_data(struct fill *f)
+/* A run of it, [at, end). */
+static int write_run(struct fill *f, size_t at, size_t end)
 {
 	const char *buf = f->buf;
-	size_t at = 0, n;
+	size_t n;
 	int r = 0;
 
-	while (at < f->length && !r) {
-		n = fill_zeros(buf + at, f->length - at);
+	while (at < end && !r) {
+		n = fill_zeros(buf + at, end - at);
 		r = make_hole(f->image, f->offset + at, n);
 		at += n;
-		n = fill_data(buf + at, f->length - at);
+		n = fill_data(buf + at, end - at);
 		if (n && !r)
 			r = write_file(f->image, buf + at, n, f->offset + at, f->direct);
 		at += n;
 	}
+	return r;
+}
+
+static int write_data(struct fill *f)
+{
+	uint64_t at = 0, end;
+	int r = 0;
+
+	image_find_same(f);
+	for (; !r && image_next_differing(f, &at, &end); at = end)
+		r = write_run(f, at, end);
 	return r;
 }
 
@@ -369,6 +394,8 @@ static void fill_work(struct work *work)
 
 	if (!r)
 		r = image_set_bits(img, f->filler.chunk, f->filler.n);
+	if (!r)
+		image_note_digests(f);
 	image_leave_file(img);
 	/* A user's change that finds the pool full breaks nothing. */
 	if (r && !(image_is_full(r) && f->why == FILL_FOR_CHANGE))

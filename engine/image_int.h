@@ -6,17 +6,20 @@
  * What the files of an image share: image.c (its life), image_io.c (requests, and
  * where they wait), image_read.c, image_write.c, fill.c (the way of a run of chunks
  * from the source into the store), copier.c (which run is next), and the stores:
- * image_file.c, a file in a pool, and image_lun.c, the device of an element.
+ * image_file.c, a file in a pool, and image_lun.c, the device of an element;
+ * image_digest.c (what of a copy is there already).
  */
 
+#include "engine/digests.h"
 #include "engine/engine.h"
 #include "engine/image.h"
 #include "engine/ranges.h"
 #include "engine/share.h"
 
 enum {
-	COPIER_READS = 4,      /* fills at the source: more only queue there */
-	FILL_BYTES = 1 << 20,  /* the most one fill takes: written in one piece */
+	COPIER_READS = 4, /* fills at the source: more only queue there */
+	FILL_BYTES = 1 << 20, /* the most one fill takes: written in one piece */
+	FILL_CHUNKS = FILL_BYTES / POOL_CHUNK_SIZE,
 	IMAGE_MAX_FETCHES = 8, /* fills at once on behalf of users */
 	IMAGE_MAX_READS = 16,  /* reads at once that go through to the source */
 };
@@ -68,7 +71,13 @@ struct fill {
 	struct volume_put put;
 	uint64_t put_at; /* bytes: what lies before is there */
 	TAILQ_ENTRY(fill) store_link;
+
+	/* image_find_same() */
+	uint32_t same;	  /* a bit for each chunk: the store has its bytes already */
+	uint64_t skipped; /* bytes: of these */
+	struct digest digests[FILL_CHUNKS]; /* of what came from the source */
 };
+_Static_assert(FILL_CHUNKS <= 32, "bits of fill.same");
 
 TAILQ_HEAD(fill_list, fill);
 
@@ -200,6 +209,11 @@ struct image {
 	int fd;	       /* through the page cache */
 	int direct_fd; /* O_DIRECT, or -1 */
 	struct chunkmap *map;
+	struct digests *digests; /* of the own generation; NULL: none are kept */
+	struct digests *base;	 /* of the one before, that are right; or NULL */
+	struct digests *offered; /* the same, of which that is to be found out */
+	uint64_t generation;	 /* of a copy with digests */
+	struct work void_work;
 	struct work destroy, checkpoint_work, flush_work, trim_work;
 	uint64_t trim_at; /* chunk; trim_work's */
 
@@ -228,6 +242,10 @@ struct image {
 	bool retired;		 /* image_retire() */
 	struct restore *restore; /* with a reference; also looked at without the lock */
 	unsigned n_calls;	 /* of changes and fills, that change the file */
+	int64_t own_mtime;	 /* ns; of the file, as of the last of these */
+	bool sealing; /* its digests are sealed with that, whenever it is quiet */
+	bool voiding; /* void_work is under way */
+	struct dataop_list unvoided; /* changes, for their regions to be void */
 	struct range_list order;
 	struct range *freed; /* by others that left, still to be started */
 	bool starting;	     /* a thread starts them */
@@ -278,6 +296,28 @@ struct restore *image_get_restore(struct image *image); /* with a reference, or 
 bool image_enter_file_locked(struct image *image);
 void image_leave_file(struct image *image);
 uint64_t image_chunk_bytes(const struct image *image, uint64_t chunk, uint64_t n);
+
+/* image_digest.c */
+
+int image_open_digests(struct image *image, const struct image_params *params);
+void image_close_digests(struct image *image);
+/* The first of the calls that change the file is about to; and the last has ended: true:
+ * then image_seal(), with no lock held. */
+void image_look_at_file_locked(struct image *image);
+bool image_note_file_locked(struct image *image);
+void image_seal(struct image *image);
+/* All is there, durably, and what was noted is in the file of digests.  Blocks. */
+void image_finish_digests(struct image *image);
+/* Of a fill that has its bytes: finds out which chunks the store has.  Blocks. */
+void image_find_same(struct fill *fill);
+/* The next run of bytes from *at on that the store does not have: [*at, *ret_end); false:
+ * there is none any more. */
+bool image_next_differing(const struct fill *fill, uint64_t *at, uint64_t *ret_end);
+/* Its bits are set. */
+void image_note_digests(struct fill *fill);
+/* Whether a change of these bytes may reach the store.  False: the op waits, and steps
+ * again. */
+bool image_is_void(struct image *image, struct dataop *op, uint64_t offset, uint64_t len);
 
 /* image_lun.c */
 

@@ -98,6 +98,8 @@ static void end_sync(struct work *work)
 			r = -ENOTCONN;
 		if (!r)
 			r = image_set_bits(img, f->filler.chunk, f->filler.n);
+		if (!r)
+			image_note_digests(f);
 		if (r && r != -ENOTCONN && !lun->sync_error)
 			image_report_broken(
 				img, r, "pool %s: the chunk map of target %s: %s",
@@ -183,11 +185,11 @@ static void report_put(struct fill *f, int error)
 					       strerror(-error));
 }
 
-/* Puts the next run of data or zeros; it has the right to change the store. */
-static void put_run(struct fill *f)
+/* Puts the next run of data or zeros before `end`; it has the right to change the store. */
+static void put_run(struct fill *f, uint64_t end)
 {
 	struct image *img = f->image;
-	const uint64_t at = f->put_at, left = f->length - at;
+	const uint64_t at = f->put_at, left = end - at;
 	char *p = f->zero ? NULL : (char *)f->buf + at;
 	uint64_t n = f->zero ? left : fill_zeros(p, left);
 	bool zero = f->zero || n >= ZERO_MIN;
@@ -208,11 +210,13 @@ static void run_was_put(struct volume_put *put, int error)
 {
 	struct fill *f = put->opaque;
 
+	uint64_t end;
+
 	if (!error)
 		f->put_at += put->length;
-	if (!error && f->put_at < f->length) {
+	if (!error && image_next_differing(f, &f->put_at, &end)) {
 		if (enter(f->image)) {
-			put_run(f);
+			put_run(f, end);
 			return;
 		}
 		error = -ENOTCONN;
@@ -225,13 +229,34 @@ static void run_was_put(struct volume_put *put, int error)
 	}
 }
 
+/* What it has already is durable: its digest would not be known else. */
+static void find_work(struct work *work)
+{
+	struct fill *f = (struct fill *)((char *)work - offsetof(struct fill, work));
+	struct image *img = f->image;
+	uint64_t end;
+
+	image_find_same(f);
+	if (image_next_differing(f, &f->put_at, &end)) {
+		put_run(f, end);
+		return;
+	}
+	image_leave_file(img);
+	fill_is_written(f);
+}
+
 static void lun_fill(struct fill *f)
 {
 	f->filler.logins = volume_logins(f->image->target);
 	f->put_at = 0;
 	f->put.done = run_was_put;
 	f->put.opaque = f;
-	put_run(f);
+	if (!f->image->digests || f->zero) {
+		put_run(f, f->length);
+		return;
+	}
+	f->work.fn = find_work;
+	workers_submit(f->image->all->workers, &f->work);
 }
 
 /* ---- changes ----------------------------------------------------------------------- */

@@ -97,7 +97,7 @@ static void trim_work(struct work *work)
 
 void image_trim(struct image *img)
 {
-	if (img->target || __atomic_load_n(&img->clean, __ATOMIC_RELAXED))
+	if (img->target || img->digests || __atomic_load_n(&img->clean, __ATOMIC_RELAXED))
 		return;
 	image_ref(img);
 	img->trim_at = 0;

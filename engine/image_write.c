@@ -5,7 +5,8 @@
  * ZERO in as many as keep a worker from being held for long:
  *
  *   ordered    behind earlier changes that it overlaps        (image->order)
- *   look       the first of all waits in image->unwritten
+ *   look       waits until its regions have no digests any more (image_digest.c)
+ *              the first of all waits in image->unwritten
  *              a chunk is in a filler           -> waits for that one
  *              a chunk is absent, and changed in part -> a fill brings it first
  *              chunks are absent, and changed whole -> the change is their filler,
@@ -343,7 +344,7 @@ static void look(struct change *c)
 	bool first, drain;
 
 	c->len = piece(c);
-	if (!is_copied_back(c))
+	if (!is_copied_back(c) || !image_is_void(img, op, c->at, c->len))
 		return;
 	dataop_ref(op);
 	pthread_mutex_lock(&img->lock);

@@ -83,6 +83,8 @@ static int open_image(struct instant *in, struct instant_member *m)
 		.target = m->lun,
 		.target_name = m->lun_name,
 		.copy_size = m->size,
+		.digests = m->digests,
+		.resync = m->resync,
 	};
 
 	return image_open(&in->engine->dataops, m->pool->pool, &params, &m->image);
@@ -97,6 +99,9 @@ static int make_member(struct instant_member *m)
 		r = pool_create_image(pool, m->target, m->size, 1, false);
 	else if (m->make == INSTANT_IMAGE_MAP)
 		r = pool_create_map(pool, m->target, m->size, m->generation);
+	if (r >= 0 && m->make != INSTANT_IMAGE_NONE && m->digests)
+		r = pool_create_digest(pool, m->target, m->size,
+				       m->make == INSTANT_IMAGE_NEW ? 1 : m->generation);
 	if (r >= 0 && own_point(m))
 		r = pool_create_point(pool, m->point->obj.id, m->size);
 	return r;
@@ -169,8 +174,10 @@ static void undo_member(struct instant_member *m)
 	image_unref(move_ptr(m->image));
 	if (m->make == INSTANT_IMAGE_NEW)
 		pool_remove_image(pool, m->target, 1);
-	else if (m->make == INSTANT_IMAGE_MAP)
+	if (m->make == INSTANT_IMAGE_MAP) {
 		pool_remove_map(pool, m->target, m->generation);
+		pool_remove_digest(pool, m->target, m->generation);
+	}
 }
 
 static void undo(struct instant *in)

@@ -566,11 +566,22 @@ static bool restore_is_known(struct engine *e, uint64_t sequence)
 	return s.found;
 }
 
+/* Of a copy, and of the one before while that is its base. */
+static bool digest_is_wanted(const struct element *el, uint64_t generation)
+{
+	if (!el || !el->target_of || el->target_of->rel->row.sync_type != CIM_SYNC_CLONE)
+		return false;
+	return generation == el->generation ||
+	       (!el->complete && generation == el->generation - 1);
+}
+
 static bool is_known(void *opaque, const struct pool_entry *file)
 {
 	struct engine *e = opaque;
 	const struct element *el = object_by_id(e, ENGINE_ELEMENT, file->id);
 
+	if (file->is_digest)
+		return digest_is_wanted(el, file->generation);
 	if (file->is_point)
 		return point_object_by_id(e, file->id);
 	if (file->is_restore)

@@ -384,8 +384,10 @@ struct pool_object *pair_pool(const struct pair *p);
 uint64_t pair_size(const struct pair *p); /* bytes that are copied */
 /* The image over a LUN, where there is an instant; of other targets nothing.  Blocks. */
 int pair_open_target(struct pair *p, char *error, size_t size);
-/* The map of a LUN is needed no more. */
+/* The map of a LUN is needed no more, nor the digests of the generation before. */
 void pair_remove_map(const struct pair *p);
+/* The relationship ends: there is no ResyncReplica any more that would use them. */
+void pair_remove_digests(const struct pair *p);
 bool relation_has_luns(const struct relationship *rel); /* as targets: all, or none */
 /* A LUN is no target any more; the lock is held.  Its image is the caller's. */
 struct image *target_release_locked(struct element *el);

@@ -12,7 +12,7 @@
  *            points, and the images of the new generation, with the new points as
  *            their sources, take the place of the old ones, also in open handles;
  *            only then the new states are visible
- *   done     Clones are copied
+ *   done     Clones are copied; of a ResyncReplica, only what differs (image_digest.c)
  *
  * A failure leaves everything as it was, and stands in the job.
  */
@@ -108,6 +108,8 @@ static void durable(struct draft *d)
 		pair_detach(rel->pairs[i]);
 		if (m->image && old)
 			image_retire(old, true);
+		if (m->image && m->resync && m->point)
+			image_take_base(m->image, old);
 		if (image)
 			pair_connect(rel->pairs[i], image,
 				     m->point ? m->point->point : NULL);
@@ -187,10 +189,11 @@ static void remove_map(struct work *work)
 	struct remove_map *rm = (struct remove_map *)work;
 
 	pool_remove_map(rm->pool, rm->id, rm->generation);
+	pool_remove_digest(rm->pool, rm->id, rm->generation - 1);
 	free(rm);
 }
 
-/* What was the image before, and its map. */
+/* What was the image before, its map, and the digests that were the base of its copy. */
 static void drop_old(struct engine *e, const struct pair *p, struct instant_member *m)
 {
 	struct remove_map *rm = calloc(1, sizeof(*rm));
@@ -293,7 +296,7 @@ static void begin(struct engine *e, struct message *m)
 		fail(call, r);
 }
 
-static void set_member(struct instant_member *m, const struct pair *p)
+static void set_member(struct instant_member *m, const struct pair *p, bool resync)
 {
 	const struct element *target = p->target;
 
@@ -303,6 +306,8 @@ static void set_member(struct instant_member *m, const struct pair *p)
 		.size = pair_size(p),
 		.target = target->obj.id,
 	};
+	m->digests = p->rel->row.sync_type == CIM_SYNC_CLONE;
+	m->resync = m->digests && resync;
 	if (element_is_lun(target)) {
 		target_set_member(m, target, pair_size(p), target->generation + 1);
 		return;
@@ -332,7 +337,8 @@ int operation_take_instant(struct engine *e, struct relationship *rel, const cha
 	call->rel = rel;
 	call->force = force;
 	for (size_t i = 0; i < rel->n_pairs; i++)
-		set_member(&call->members[i], rel->pairs[i]);
+		set_member(&call->members[i], rel->pairs[i],
+			   job_is_of(rel->job, "ResyncReplica"));
 	call->instant = (struct instant){
 		.engine = e,
 		.members = call->members,

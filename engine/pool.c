@@ -17,6 +17,7 @@
 
 #include "conf/cleanup.h"
 #include "engine/chunkmap.h"
+#include "engine/digests.h"
 #include "engine/pool_mount.h"
 
 enum {
@@ -289,6 +290,11 @@ void pool_map_file(uint64_t id, uint64_t generation, char *buf, size_t size)
 		snprintf(buf, size, "e%" PRIu64 ".map", id);
 }
 
+void pool_digest_file(uint64_t id, uint64_t generation, char *buf, size_t size)
+{
+	snprintf(buf, size, "e%" PRIu64 ".%" PRIu64 ".digest", id, generation);
+}
+
 static void point_file(uint64_t id, char *buf, size_t size)
 {
 	snprintf(buf, size, "p%" PRIu64 ".raw", id);
@@ -351,6 +357,19 @@ int pool_create_map(struct pool *pool, uint64_t id, uint64_t size, uint64_t gene
 
 	pool_map_file(id, generation, file, sizeof(file));
 	return r < 0 ? r : create_map(pool, file, id, size, generation);
+}
+
+int pool_create_digest(struct pool *pool, uint64_t id, uint64_t size, uint64_t generation)
+{
+	const struct digests_params params = { .id = id,
+					       .generation = generation,
+					       .size = size,
+					       .chunk_size = POOL_CHUNK_SIZE };
+	char file[FILE_NAME_MAX];
+	int r = pool_remove_digest(pool, id, generation);
+
+	pool_digest_file(id, generation, file, sizeof(file));
+	return r < 0 ? r : digests_create(pool->dirfd, file, &params);
 }
 
 int pool_empty_image(struct pool *pool, uint64_t id, uint64_t size)
@@ -465,6 +484,14 @@ int pool_remove_map(struct pool *pool, uint64_t id, uint64_t generation)
 	return remove_file(pool, file);
 }
 
+int pool_remove_digest(struct pool *pool, uint64_t id, uint64_t generation)
+{
+	char file[FILE_NAME_MAX];
+
+	pool_digest_file(id, generation, file, sizeof(file));
+	return remove_file(pool, file);
+}
+
 int pool_remove_image(struct pool *pool, uint64_t id, uint64_t generation)
 {
 	char file[FILE_NAME_MAX];
@@ -474,6 +501,8 @@ int pool_remove_image(struct pool *pool, uint64_t id, uint64_t generation)
 	pool_image_file(id, file, sizeof(file));
 	r1 = remove_file(pool, file);
 	r2 = r1 < 0 ? 0 : pool_remove_map(pool, id, generation);
+	for (unsigned i = 0; i < 2 && i < generation && r1 >= 0 && r2 >= 0; i++)
+		r2 = pool_remove_digest(pool, id, generation - i);
 	return r1 < 0 ? r1 : r2;
 }
 
@@ -505,7 +534,8 @@ static bool is_name(const char *file, void (*make)(uint64_t id, char *buf, size_
 	return !strcmp(file, canonical);
 }
 
-/* "e12.raw", "e12.map", "e12.3.map", "p7.raw", "p7.map" and nothing else. */
+/* "e12.raw", "e12.map", "e12.3.map", "e12.3.digest", "p7.raw", "p7.map", "r9.map" and
+ * nothing else. */
 static bool parse_file(const char *file, struct pool_entry *ret)
 {
 	char canonical[FILE_NAME_MAX], *end;
@@ -525,6 +555,10 @@ static bool parse_file(const char *file, struct pool_entry *ret)
 	ret->generation = end[0] == '.' && end[1] >= '1' && end[1] <= '9' ?
 				  strtoull(end + 1, NULL, 10) :
 				  1;
+	pool_digest_file(ret->id, ret->generation, canonical, sizeof(canonical));
+	ret->is_digest = !strcmp(file, canonical);
+	if (ret->is_digest)
+		return true;
 	pool_map_file(ret->id, ret->generation, canonical, sizeof(canonical));
 	return !strcmp(file, canonical);
 }

@@ -10,6 +10,7 @@
  *   e<ID>.raw       the bytes of element ID, sparse
  *   e<ID>.map       its chunk map (chunkmap.h), while it is not complete;
  *   e<ID>.<GEN>.map that of a later generation (a new instant in the same image)
+ *   e<ID>.<GEN>.digest  the digests of its chunks as of that generation (digests.h)
  *   p<ID>.raw       the store of point ID (chain.h), sparse, and
  *   p<ID>.map       its chunk map
  *   r<SEQ>.map      the chunk map of the restore of that sequence (restore.h)
@@ -77,6 +78,12 @@ void pool_map_file(uint64_t id, uint64_t generation, char *buf, size_t size);
  * syncs it.  Follow with pool_sync(). */
 int pool_create_map(struct pool *pool, uint64_t id, uint64_t size, uint64_t generation);
 
+/* "e12.3.digest" (digests.h): the same. */
+void pool_digest_file(uint64_t id, uint64_t generation, char *buf, size_t size);
+int pool_create_digest(struct pool *pool, uint64_t id, uint64_t size,
+		       uint64_t generation);
+int pool_remove_digest(struct pool *pool, uint64_t id, uint64_t generation);
+
 /* Makes p<id>.raw and p<id>.map as pool_create_image() does for an image. */
 int pool_create_point(struct pool *pool, uint64_t id, uint64_t size);
 int pool_open_point(struct pool *pool, uint64_t id); /* a descriptor, or -errno */
@@ -98,14 +105,16 @@ int pool_create_restore(struct pool *pool, uint64_t sequence, uint64_t size);
 void pool_restore_file(uint64_t sequence, char *buf, size_t size);
 int pool_remove_restore(struct pool *pool, uint64_t sequence);
 
-/* Deletes both files; one that is not there is no error. */
+/* Deletes both files, and the digests of this generation and the one before; one that is
+ * not there is no error. */
 int pool_remove_image(struct pool *pool, uint64_t id, uint64_t generation);
 
 /* A file of a pool, by its name. */
 struct pool_entry {
 	bool is_point, is_restore; /* else an image's */
+	bool is_digest;		   /* and that */
 	uint64_t id;
-	uint64_t generation; /* of an image's map; 0 for all else */
+	uint64_t generation; /* of an image's map or digest; 0 for all else */
 };
 
 /* Deletes every file for which known(opaque, file) is false.  Other files than those

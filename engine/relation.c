@@ -161,7 +161,7 @@ struct finish_files {
 	unsigned uid, gid;
 };
 
-/* The map is needed no more, and the raw file may be read by its owner. */
+/* The map is needed no more, nor its base's digests, and the raw file may be read by its owner. */
 static void finish_files(struct work *work)
 {
 	struct finish_files *f = (struct finish_files *)work;
@@ -169,6 +169,8 @@ static void finish_files(struct work *work)
 
 	if (r >= 0)
 		r = pool_remove_map(f->pool, f->id, f->generation);
+	if (r >= 0)
+		r = pool_remove_digest(f->pool, f->id, f->generation - 1);
 	if (r < 0)
 		log_warn("pool %s: image %" PRIu64 " cannot be published: %s",
 			 pool_name(f->pool), f->id, strerror(-r));
@@ -832,6 +834,7 @@ int relation_end(struct engine *e, struct relationship *rel, bool delete_images,
 		pair_detach(rel->pairs[i]);
 		images[i] = rel->pairs[i]->target;
 		release_lun(e, rel->pairs[i]);
+		pair_remove_digests(rel->pairs[i]);
 	}
 	for (size_t i = 0; i < n; i++)
 		if (rel->pairs[i]->point)

@@ -209,6 +209,7 @@ static void make_image_row(struct replica_call *call, size_t i)
 	id = store_element_insert(call->engine->store, &row);
 	call->target_ids[i] = id > 0 ? (uint64_t)id : 0;
 	call->members[i].make = INSTANT_IMAGE_NEW;
+	call->members[i].digests = call->spec.sync_type == CIM_SYNC_CLONE;
 	call->members[i].target = call->target_ids[i];
 	call->members[i].generation = 1;
 }

@@ -208,6 +208,13 @@ static void connect_lun(struct replica_call *call, size_t i)
 	engine_unlock(call->engine);
 }
 
+/* A new image is opened as that of its pair. */
+static void connect_image(struct pair *p)
+{
+	p->target->target_of = p;
+	element_open(p->target);
+}
+
 /* Not visible yet: images get their sources, so that nobody sees one without. */
 static void connect(struct replica_call *call, struct replica_made *m)
 {
@@ -227,7 +234,7 @@ static void connect(struct replica_call *call, struct replica_made *m)
 		if (call->targets)
 			connect_lun(call, i);
 		else
-			element_open(p->target);
+			connect_image(p);
 		if (p->target->image && pair_reads_point(p))
 			pair_connect(p, p->target->image,
 				     p->point ? p->point->point : NULL);

@@ -337,6 +337,7 @@ void target_set_member(struct instant_member *m, const struct element *el,
 	m->lun = el->volume;
 	m->lun_name = el->obj.name;
 	m->lun_size = size_of(el);
+	m->digests = true;
 }
 
 /* ---- the relationship ------------------------------------------------------------ */
@@ -372,6 +373,7 @@ static int open_image(struct pair *p, char *error, size_t size, struct image **r
 		.target = el->volume,
 		.target_name = el->obj.name,
 		.copy_size = pair_size(p),
+		.digests = true,
 	};
 	int r = !pool ? -ENOENT :
 		!el->volume ?
@@ -419,20 +421,42 @@ static void remove_map(struct work *work)
 	struct remove_map *rm = (struct remove_map *)work;
 
 	pool_remove_map(rm->pool, rm->id, rm->generation);
+	pool_remove_digest(rm->pool, rm->id, rm->generation - 1);
 	free(rm);
 }
 
-void pair_remove_map(const struct pair *p)
+/* By a worker. */
+static void remove_files(const struct pair *p, void (*fn)(struct work *work))
 {
 	struct pool_object *pool = pair_pool(p);
 	struct remove_map *rm = pool ? calloc(1, sizeof(*rm)) : NULL;
 
 	if (!rm)
-		return; /* the next start deletes it */
+		return; /* the next start deletes them */
 	*rm = (struct remove_map){
-		{ .fn = remove_map }, pool->pool, p->target->obj.id, p->target->generation
+		{ .fn = fn }, pool->pool, p->target->obj.id, p->target->generation
 	};
 	workers_submit(p->target->engine->workers, &rm->work);
+}
+
+static void remove_digests(struct work *work)
+{
+	struct remove_map *rm = (struct remove_map *)work;
+
+	pool_remove_digest(rm->pool, rm->id, rm->generation);
+	pool_remove_digest(rm->pool, rm->id, rm->generation - 1);
+	free(rm);
+}
+
+void pair_remove_digests(const struct pair *p)
+{
+	if (p->rel->row.sync_type == CIM_SYNC_CLONE)
+		remove_files(p, remove_digests);
+}
+
+void pair_remove_map(const struct pair *p)
+{
+	remove_files(p, remove_map);
 }
 
 bool relation_has_luns(const struct relationship *rel)

@@ -14,6 +14,10 @@
  * The same with a LUN, larger than the source, as the image: its connection is lost, too,
  * and the power of the target fails, or that of LunFS's host, or of both.
  *
+ * Generations.  With digests, a new instant of the source comes into the same image, from
+ * a copy that is complete or not: what is there already is not written, and whoever was
+ * wrong about that shows bytes of an instant before.
+ *
  * The power failure.  What is durable is a copy of each file as it was when it was
  * last synced.  A failure leaves each sector of each file as it is durable or as it
  * is now, at random: the kernel writes back when it likes.
@@ -40,7 +44,10 @@ enum {
 
 /* ---- what is durable -------------------------------------------------------------- */
 
-enum { RAW, MAP, N_FILES };
+/* Held to write while it fails: of all files in one moment. */
+static pthread_rwlock_t power = PTHREAD_RWLOCK_INITIALIZER;
+
+enum { RAW, MAP, DIGEST, OLD_DIGEST, N_FILES };
 
 /* The files of the image that is open. */
 static struct disk {
@@ -50,6 +57,8 @@ static struct disk {
 	size_t size;
 	char *durable;
 } disks[N_FILES] = { { .lock = PTHREAD_MUTEX_INITIALIZER },
+		     { .lock = PTHREAD_MUTEX_INITIALIZER },
+		     { .lock = PTHREAD_MUTEX_INITIALIZER },
 		     { .lock = PTHREAD_MUTEX_INITIALIZER } };
 
 static size_t read_whole(int fd, char *buf, size_t size)
@@ -60,6 +69,16 @@ static size_t read_whole(int fd, char *buf, size_t size)
 	return (size_t)n;
 }
 
+static void disk_synced(struct disk *d, ino_t inode, const char *bytes, size_t n)
+{
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&d->lock);
+
+	if (inode != d->inode)
+		return;
+	memcpy(d->durable, bytes, n);
+	d->size = n;
+}
+
 int fdatasync(int fd)
 {
 	static _Thread_local char copy[SIZE + 1];
@@ -68,6 +87,7 @@ int fdatasync(int fd)
 	size_t n = 0;
 	int r;
 
+	pthread_rwlock_rdlock(&power);
 	fstat(fd, &st);
 	for (int i = 0; i < N_FILES; i++)
 		if (st.st_ino == NOW(disks[i].inode))
@@ -75,22 +95,33 @@ int fdatasync(int fd)
 	if (d)
 		n = read_whole(fd, copy, sizeof(copy));
 	r = (int)syscall(SYS_fdatasync, fd);
-	if (!d || r < 0)
-		return r;
-	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&d->lock);
-	if (st.st_ino == d->inode) {
-		memcpy(d->durable, copy, n);
-		d->size = n;
-	}
+	if (d && !r)
+		disk_synced(d, st.st_ino, copy, n);
+	pthread_rwlock_unlock(&power);
 	return r;
 }
 
 /* Disks are slow at times, which holds a change or fill between two of its steps. */
 ssize_t pwrite(int fd, const void *buf, size_t n, off_t offset)
 {
+	ssize_t r;
+
 	if (!rnd(10))
 		usleep(rnd(3000));
-	return syscall(SYS_pwrite64, fd, buf, n, offset);
+	pthread_rwlock_rdlock(&power);
+	r = syscall(SYS_pwrite64, fd, buf, n, offset);
+	pthread_rwlock_unlock(&power);
+	return r;
+}
+
+int fallocate(int fd, int mode, off_t offset, off_t len)
+{
+	int r;
+
+	pthread_rwlock_rdlock(&power);
+	r = (int)syscall(SYS_fallocate, fd, mode, offset, len);
+	pthread_rwlock_unlock(&power);
+	return r;
 }
 
 /* Takes a file as it is for durable. */
@@ -127,16 +158,19 @@ static size_t disk_fail(struct disk *d, char *left)
 	return n;
 }
 
-/* In a new file: who has the old one open writes to that. */
+/* In a new file, of the same time of change: who has the old one open writes to that. */
 static void disk_replace(struct disk *d, const char *left, size_t n)
 {
 	char path[200];
 	const char *file = strrchr(d->path, '/') + 1;
+	struct stat st;
 	int fd;
 
+	ck_assert_int_eq(stat(d->path, &st), 0);
 	snprintf(path, sizeof(path), "%s.new", d->path);
 	fd = open(path, O_WRONLY | O_CREAT | O_EXCL, 0600);
 	ck_assert_int_eq(pwrite(fd, left, n, 0), (ssize_t)n);
+	ck_assert_int_eq(futimens(fd, (struct timespec[]){ st.st_atim, st.st_mtim }), 0);
 	close(fd);
 	ck_assert_int_eq(rename(path, d->path), 0);
 	disk_open(d, file);
@@ -172,6 +206,9 @@ static char base[MAX_SIZE], instant[SIZE];
 static bool lun;	 /* what the image is */
 static uint64_t size;	 /* of it */
 static bool keep, clean; /* how the image is */
+static bool digests;	 /* are kept */
+static uint64_t generation;
+static bool is_complete; /* all of it is there; opened as such */
 static bool is_written;	 /* atomic */
 static uint64_t now, flushed;
 static bool is_failing; /* the power: no flush counts that is answered from here on */
@@ -401,6 +438,7 @@ static bool all_ended(void)
 
 static pthread_mutex_t owner = PTHREAD_MUTEX_INITIALIZER; /* image is there */
 static bool over, wants_written, is_past_instant;	  /* atomic */
+static pthread_mutex_t source = PTHREAD_MUTEX_INITIALIZER; /* held while it is written */
 static unsigned n_complete, n_broken;			  /* atomic */
 static char reason[IMAGE_REASON_MAX];
 
@@ -508,9 +546,11 @@ static void *source_thread(void *opaque)
 		uint64_t len = 1 + rnd(sizeof(buf)), offset = rnd(SIZE - (unsigned)len);
 
 		usleep(rnd(10000));
-		if (!NOW(is_past_instant))
-			continue;
-		do_io(NULL, rnd(3) ? ENGINE_IO_WRITE : ENGINE_IO_ZERO, buf, offset, len);
+		pthread_mutex_lock(&source);
+		if (NOW(is_past_instant))
+			do_io(NULL, rnd(3) ? ENGINE_IO_WRITE : ENGINE_IO_ZERO, buf,
+			      offset, len);
+		pthread_mutex_unlock(&source);
 	}
 	return opaque;
 }
@@ -518,6 +558,8 @@ static void *source_thread(void *opaque)
 /* ---- the image ------------------------------------------------------------------- */
 
 static struct point *point;
+static struct image *before_it; /* of the generation before, retired */
+static bool new_generation;
 
 static void open_image(void)
 {
@@ -525,9 +567,12 @@ static void open_image(void)
 	const struct image_params params = {
 		.id = IMAGE,
 		.size = size,
-		.generation = 1,
+		.generation = generation,
+		.complete = is_complete,
 		.written = NOW(is_written),
-		.clean = clean,
+		.clean = clean && generation == 1,
+		.digests = digests,
+		.resync = digests && generation > 1,
 		.target = lun ? rig_target->volume : NULL,
 		.target_name = "t",
 		.copy_size = SIZE,
@@ -536,7 +581,10 @@ static void open_image(void)
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&owner);
 	SET(wants_written, false);
 	ck_assert_int_eq(image_open(&rig_ops, rig_pool, &params, &image), 0);
-	image_set_source(image, point, "lun", keep, &watcher);
+	if (before_it || new_generation)
+		image_take_base(image, before_it);
+	image_unref(move_ptr(before_it));
+	image_set_source(image, is_complete ? NULL : point, "lun", keep, &watcher);
 }
 
 static void close_image(void)
@@ -565,6 +613,19 @@ static void settle(uint64_t time, const char *what)
 	forget_changes();
 }
 
+/* As from then on it is what is durable, also for the next failure. */
+static void flush_all(void)
+{
+	while (do_io(image, ENGINE_IO_FLUSH, NULL, 0, 0) < 0)
+		ck_assert(!NOW(calm));
+}
+
+static void settle_for_good(const char *what)
+{
+	settle(now + 1, what);
+	flush_all();
+}
+
 /* The target fails and LunFS does not: what was answered may be lost, as with any LUN,
  * but not what was flushed; and what had come of the source, LunFS knows to copy
  * again. */
@@ -582,16 +643,34 @@ static void target_failure(void)
 	ram_back(rig_target);
 	pthread_mutex_unlock(&weather);
 	settle(time, "after a failure of the target");
-	/* As from then on it is what is durable, also for the next failure. */
-	while (do_io(image, ENGINE_IO_FLUSH, NULL, 0, 0) < 0)
-		ck_assert(!NOW(calm));
+	flush_all();
+}
+
+/* What a power failure now would leave of the files; and those are there then. */
+static struct left {
+	size_t size;
+	char bytes[SIZE + 1];
+} lefts[N_FILES];
+
+static void fail_disks(void)
+{
+	pthread_rwlock_wrlock(&power);
+	for (int i = 0; i < N_FILES; i++)
+		if (NOW(disks[i].inode))
+			lefts[i].size = disk_fail(&disks[i], lefts[i].bytes);
+	pthread_rwlock_unlock(&power);
+}
+
+static void replace_disks(void)
+{
+	for (int i = 0; i < N_FILES; i++)
+		if (NOW(disks[i].inode))
+			disk_replace(&disks[i], lefts[i].bytes, lefts[i].size);
 }
 
 /* The process ends, the target may lose what is not durable, or not. */
 static void lun_power_failure(void)
 {
-	static char map[SIZE + 1];
-	size_t map_size;
 	uint64_t time;
 
 	pthread_mutex_lock(&weather);
@@ -599,7 +678,7 @@ static void lun_power_failure(void)
 	time = flushed;
 	is_failing = true;
 	pthread_mutex_unlock(&model);
-	map_size = disk_fail(&disks[MAP], map);
+	fail_disks();
 	ck_assert_msg(!NOW(n_broken), "%s", reason);
 	rig_replace_target();
 	if (rnd(2))
@@ -610,30 +689,34 @@ static void lun_power_failure(void)
 	SET(n_broken, 0); /* the process that has died found its target so */
 	pthread_mutex_unlock(&weather);
 	WAIT_FOR(all_ended());
-	disk_replace(&disks[MAP], map, map_size);
+	replace_disks();
 	open_image();
 	settle(time, "after a power failure");
 }
 
 static void power_failure(void)
 {
-	static char map[SIZE + 1], raw[SIZE + 1];
-	size_t map_size, raw_size;
 	uint64_t time;
 
 	pthread_mutex_lock(&model);
 	time = flushed;
 	is_failing = true;
 	pthread_mutex_unlock(&model);
-	map_size = disk_fail(&disks[MAP], map);
-	raw_size = disk_fail(&disks[RAW], raw);
+	fail_disks();
 	close_image();
 	WAIT_FOR(all_ended());
-	disk_replace(&disks[MAP], map, map_size);
-	disk_replace(&disks[RAW], raw, raw_size);
+	replace_disks();
 	keep = keep || !rnd(3);
 	open_image();
 	settle(time, "after a power failure");
+}
+
+static void make_digests(void)
+{
+	if (!digests)
+		return;
+	ck_assert_int_eq(pool_create_digest(rig_pool, IMAGE, SIZE, 1), 0);
+	disk_open(&disks[DIGEST], "e1.1.digest");
 }
 
 static void make_image(void)
@@ -641,9 +724,12 @@ static void make_image(void)
 	static char garbage[SIZE];
 	int fd;
 
+	for (int i = 0; i < N_FILES; i++)
+		SET(disks[i].inode, 0);
 	if (lun) {
 		ck_assert_int_eq(pool_create_map(rig_pool, IMAGE, SIZE, 1), 0);
 		disk_open(&disks[MAP], "e1.map");
+		make_digests();
 		return;
 	}
 	ck_assert_int_eq(pool_create_image(rig_pool, IMAGE, SIZE, 1, false), 0);
@@ -654,27 +740,23 @@ static void make_image(void)
 	close(fd);
 	disk_open(&disks[RAW], "e1.raw");
 	disk_open(&disks[MAP], "e1.map");
+	make_digests();
 }
 
-/* From an instant to the end of the copy. */
-static void one_life(void)
+/* The source does not change meanwhile. */
+static void take_instant(void)
 {
-	unsigned n_failures = rnd(8);
-
-	keep = lun || rnd(2);
-	clean = !lun && rnd(2);
-	n_complete = n_broken = 0;
-	SET(is_written, false);
-	make_image();
 	memcpy(base, rig.bytes, SIZE);
 	memcpy(instant, base, SIZE);
 	if (lun)
 		memcpy(base + SIZE, rig_target->bytes + SIZE, size - SIZE);
 	cut_into_atoms();
 	forget_changes();
-	point = rig_point(POINT);
-	SET(is_past_instant, true);
-	open_image();
+	point = rig_point(POINT + generation);
+}
+
+static void some_time(unsigned n_failures)
+{
 	for (unsigned i = 0; i <= n_failures; i++) {
 		for (unsigned n = 5 + rnd(rnd(3) ? 100 : 1000); n; n--)
 			submit_one();
@@ -688,6 +770,10 @@ static void one_life(void)
 			target_failure();
 	}
 	WAIT_FOR(all_ended());
+}
+
+static void copy_to_the_end(void)
+{
 	WAIT_FOR(({
 		pthread_mutex_lock(&owner);
 		image_start_copy(image);
@@ -695,13 +781,94 @@ static void one_life(void)
 		NOW(n_complete) || NOW(n_broken);
 	}));
 	ck_assert_msg(!n_broken, "%s", reason);
-	settle(now + 1, "in the end");
+	settle_for_good("in the end");
+}
+
+/* It is complete, and its users go on. */
+static void use_complete(void)
+{
+	if (!lun) {
+		close_image();
+		is_complete = true;
+		open_image();
+	}
+	some_time(is_complete ? rnd(3) : 0);
+	settle_for_good("of a complete one");
+}
+
+static void make_generation(void)
+{
+	char file[64];
+
+	ck_assert_int_eq(pool_create_map(rig_pool, IMAGE, SIZE, generation), 0);
+	ck_assert_int_eq(pool_create_digest(rig_pool, IMAGE, SIZE, generation), 0);
+	pool_map_file(IMAGE, generation, file, sizeof(file));
+	disk_open(&disks[MAP], file);
+	pool_digest_file(IMAGE, generation - 1, file, sizeof(file));
+	disk_open(&disks[OLD_DIGEST], file);
+	pool_digest_file(IMAGE, generation, file, sizeof(file));
+	disk_open(&disks[DIGEST], file);
+}
+
+/* What ResyncReplica does; the image is closed at times, as one that nobody has open. */
+static void next_generation(void)
+{
+	struct point *old = point;
+
+	pthread_mutex_lock(&source);
+	pthread_mutex_lock(&owner);
+	generation++;
+	make_generation();
+	take_instant();
+	image_cut_off(image);
+	image_retire(image, true);
+	before_it = move_ptr(image);
+	if (is_complete && rnd(2))
+		image_unref(move_ptr(before_it));
+	is_complete = false;
+	n_complete = n_broken = 0;
+	SET(is_written, false);
+	new_generation = true;
+	pthread_mutex_unlock(&owner);
+	open_image();
+	new_generation = false;
+	pthread_mutex_unlock(&source);
+	/* Nobody reads through the oldest. */
+	point_remove(old);
+	point_unref(old);
+}
+
+/* From an instant to the end of the copy, or of several. */
+static void one_life(void)
+{
+	unsigned n_generations = digests ? 1 + rnd(5) : 1;
+
+	keep = lun || digests || rnd(2);
+	clean = !lun && rnd(2);
+	n_complete = n_broken = 0;
+	generation = 1;
+	is_complete = false;
+	SET(is_written, false);
+	make_image();
+	take_instant();
+	SET(is_past_instant, true);
+	open_image();
+	while (generation < n_generations) {
+		some_time(rnd(4));
+		if (rnd(4)) {
+			copy_to_the_end();
+			use_complete();
+		}
+		next_generation();
+	}
+	some_time(rnd(8));
+	copy_to_the_end();
 	close_image();
 	point_remove(point);
 	point_unref(point);
 }
 
-static void storm(bool is_calm, bool is_lun)
+static void storm(bool is_calm, bool is_lun, bool with_digests)
 {
 	void *(*const fns[])(void *) = { owner_thread, weather_thread, source_thread };
 	const char *seconds = getenv("CHECK_IMAGE_SECONDS");
@@ -713,6 +880,7 @@ static void storm(bool is_calm, bool is_lun)
 	SET(over, false);
 	SET(calm, is_calm);
 	lun = is_lun;
+	digests = with_digests;
 	for (unsigned round = 0; timefmt_monotonic_ns() < end; round++) {
 		rig_start(SIZE, true);
 		rig_seed += round;
@@ -742,25 +910,43 @@ static void storm(bool is_calm, bool is_lun)
 
 START_TEST(in_calm_all_is_done_and_right)
 {
-	storm(true, false);
+	storm(true, false, false);
 }
 END_TEST
 
 START_TEST(in_bad_weather_what_is_done_is_right)
 {
-	storm(false, false);
+	storm(false, false, false);
 }
 END_TEST
 
 START_TEST(a_lun_in_calm_is_right)
 {
-	storm(true, true);
+	storm(true, true, false);
 }
 END_TEST
 
 START_TEST(a_lun_in_bad_weather_is_right)
 {
-	storm(false, true);
+	storm(false, true, false);
+}
+END_TEST
+
+START_TEST(new_instants_in_calm_are_right)
+{
+	storm(true, false, true);
+}
+END_TEST
+
+START_TEST(new_instants_in_bad_weather_are_right)
+{
+	storm(false, false, true);
+}
+END_TEST
+
+START_TEST(new_instants_onto_a_lun_are_right)
+{
+	storm(rnd(2), true, true);
 }
 END_TEST
 
@@ -771,6 +957,9 @@ int main(void)
 		in_bad_weather_what_is_done_is_right,
 		a_lun_in_calm_is_right,
 		a_lun_in_bad_weather_is_right,
+		new_instants_in_calm_are_right,
+		new_instants_in_bad_weather_are_right,
+		new_instants_onto_a_lun_are_right,
 	};
 
 	return unit_main("image_storm", tests, ROWS(tests));
