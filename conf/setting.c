@@ -32,54 +32,78 @@ enum type { TYPE_BOOLEAN, TYPE_MAP, TYPE_UINT16, TYPE_UINT64, TYPE_INTERVAL, TYP
 
 enum { NONE = -1 };
 
+#define BIT(n) (1u << (n))
+#define NOT_BUILT 0u
+#define FALSE_ONLY BIT(false)
+#define ANY_BOOLEAN (BIT(false) | BIT(true))
+#define ANY_RECOVERY                                              \
+	(BIT(CIM_RECOVERY_AUTOMATIC) | BIT(CIM_RECOVERY_MANUAL) | \
+	 BIT(CIM_RECOVERY_IMPLEMENTATION))
+#define ANY_OF_TWO (BIT(2) | BIT(3)) /* of a map with these two values */
+
 /*
  * X(name, its number in GetSupportedReplicationSettingData, type, map, lowest value of
- * the map that the property takes, default of a Snapshot, of a Clone, whether a spec can
- * set it so far)
+ * the map (or number) that the property takes, default of a Snapshot, of a Clone, the
+ * values that are carried out for a Snapshot, for a Clone: a bit for each number)
  */
 #define PROPERTIES(X)                                                                    \
-	X(ConsistentPointInTime, 2, TYPE_BOOLEAN, NULL, 0, true, true, LATER)            \
+	X(ConsistentPointInTime, 2, TYPE_BOOLEAN, NULL, 0, true, true, ANY_BOOLEAN,      \
+	  ANY_BOOLEAN)                                                                   \
 	X(DesiredCopyMethodology, 3, TYPE_MAP, &cim_copy_methodology, 1,                 \
-	  CIM_METHODOLOGY_COPY_ON_WRITE, CIM_METHODOLOGY_FULL_COPY, LATER)               \
-	X(Multihop, 4, TYPE_UINT16, NULL, 0, 1, 1, LATER)                                \
+	  CIM_METHODOLOGY_COPY_ON_WRITE, CIM_METHODOLOGY_FULL_COPY,                      \
+	  BIT(CIM_METHODOLOGY_IMPLEMENTATION) | BIT(CIM_METHODOLOGY_COPY_ON_WRITE),      \
+	  BIT(CIM_METHODOLOGY_IMPLEMENTATION) | BIT(CIM_METHODOLOGY_FULL_COPY) |         \
+		  BIT(CIM_METHODOLOGY_SNAP_AND_CLONE))                                   \
+	X(Multihop, 4, TYPE_UINT16, NULL, 1, 1, 1, BIT(1), BIT(1))                       \
 	X(OnGroupOrListError, 5, TYPE_MAP, &on_error, 0, SETTING_ON_ERROR_STOP,          \
-	  SETTING_ON_ERROR_STOP, LATER)                                                  \
+	  SETTING_ON_ERROR_STOP, ANY_OF_TWO, ANY_OF_TWO)                                 \
 	X(UnequalGroupsAction, 6, TYPE_MAP, &unequal_groups, 0,                          \
-	  SETTING_UNEQUAL_GROUPS_ERROR, SETTING_UNEQUAL_GROUPS_ERROR, LATER)             \
+	  SETTING_UNEQUAL_GROUPS_ERROR, SETTING_UNEQUAL_GROUPS_ERROR, NOT_BUILT,         \
+	  NOT_BUILT)                                                                     \
 	X(TargetElementSupplier, 7, TYPE_MAP, &supplier, 0,                              \
-	  SETTING_SUPPLIER_INSTRUMENTATION, SETTING_SUPPLIER_INSTRUMENTATION, LATER)     \
+	  SETTING_SUPPLIER_INSTRUMENTATION, SETTING_SUPPLIER_INSTRUMENTATION, NOT_BUILT, \
+	  NOT_BUILT)                                                                     \
 	X(ThinProvisioningPolicy, 8, TYPE_MAP, &thin, 0, SETTING_THIN_IMPLEMENTATION,    \
-	  SETTING_THIN_IMPLEMENTATION, LATER)                                            \
+	  SETTING_THIN_IMPLEMENTATION, NOT_BUILT, NOT_BUILT)                             \
 	X(Pairing, 9, TYPE_MAP, &pairing, 0, SETTING_PAIRING_EXACT,                      \
-	  SETTING_PAIRING_EXACT, LATER)                                                  \
-	X(FailedCopyStopsHostIO, 10, TYPE_BOOLEAN, NULL, 0, false, false, LATER)         \
+	  SETTING_PAIRING_EXACT, NOT_BUILT, NOT_BUILT)                                   \
+	X(FailedCopyStopsHostIO, 10, TYPE_BOOLEAN, NULL, 0, false, false, FALSE_ONLY,    \
+	  FALSE_ONLY)                                                                    \
 	X(CopyRecoveryMode, 11, TYPE_MAP, &cim_copy_recovery_mode, 0,                    \
-	  CIM_RECOVERY_AUTOMATIC, CIM_RECOVERY_AUTOMATIC, LATER)                         \
-	X(UnequalListsAction, 12, TYPE_MAP, &unequal_lists, 0, NONE, NONE, LATER)        \
-	X(DeltaUpdateInterval, 13, TYPE_INTERVAL, NULL, 0, NONE, NONE, LATER)            \
-	X(DeltaUpdateBlocks, 14, TYPE_UINT64, NULL, 0, NONE, NONE, LATER)                \
-	X(ReadOnly, 15, TYPE_MAP, &read_only, 0, NONE, NONE, LATER)                      \
-	X(StorageCompressionPolicy, 16, TYPE_MAP, &compression, 0, NONE, NONE, LATER)    \
+	  CIM_RECOVERY_AUTOMATIC, CIM_RECOVERY_AUTOMATIC, ANY_RECOVERY, ANY_RECOVERY)    \
+	X(UnequalListsAction, 12, TYPE_MAP, &unequal_lists, 0, NONE, NONE, NOT_BUILT,    \
+	  NOT_BUILT)                                                                     \
+	X(DeltaUpdateInterval, 13, TYPE_INTERVAL, NULL, 0, NONE, NONE, NOT_BUILT,        \
+	  NOT_BUILT)                                                                     \
+	X(DeltaUpdateBlocks, 14, TYPE_UINT64, NULL, 0, NONE, NONE, NOT_BUILT, NOT_BUILT) \
+	X(ReadOnly, 15, TYPE_MAP, &read_only, 0, NONE, NONE, NOT_BUILT, NOT_BUILT)       \
+	X(StorageCompressionPolicy, 16, TYPE_MAP, &compression, 0, NONE, NONE,           \
+	  NOT_BUILT, NOT_BUILT)                                                          \
 	X(TargetElementResourcePool, 17, TYPE_MAP, &target_pool, 0,                      \
-	  SETTING_TARGET_POOL_IMPLEMENTATION, SETTING_TARGET_POOL_IMPLEMENTATION, LATER) \
+	  SETTING_TARGET_POOL_IMPLEMENTATION, SETTING_TARGET_POOL_IMPLEMENTATION,        \
+	  NOT_BUILT, NOT_BUILT)                                                          \
 	X(TargetElementGoal, 18, TYPE_MAP, &target_goal, 0,                              \
-	  SETTING_TARGET_GOAL_IMPLEMENTATION, SETTING_TARGET_GOAL_IMPLEMENTATION, LATER) \
-	X(RRCSoftwareCompressionEnabled, 19, TYPE_BOOLEAN, NULL, 0, NONE, NONE, LATER)   \
-	X(RRCHardwareCompressionEnabled, 20, TYPE_BOOLEAN, NULL, 0, NONE, NONE, LATER)   \
-	X(AutoDelete, 21, TYPE_BOOLEAN, NULL, 0, false, false, LATER)                    \
-	X(TimeBeforeRemoval, 23, TYPE_INTERVAL, NULL, 0, NONE, NONE, LATER)              \
-	X(ConsistencyExempt, 24, TYPE_BOOLEAN, NULL, 0, false, false, LATER)             \
-	X(ConsistentAsyncCopy, 25, TYPE_BOOLEAN, NULL, 0, NONE, NONE, LATER)             \
-	X(DesiredRPO, 26, TYPE_INTERVAL, NULL, 0, NONE, NONE, LATER)                     \
-	X(MaximumSkew, 27, TYPE_FIXED, NULL, 0, NONE, NONE, LATER)                       \
+	  SETTING_TARGET_GOAL_IMPLEMENTATION, SETTING_TARGET_GOAL_IMPLEMENTATION,        \
+	  NOT_BUILT, NOT_BUILT)                                                          \
+	X(RRCSoftwareCompressionEnabled, 19, TYPE_BOOLEAN, NULL, 0, false, false,        \
+	  FALSE_ONLY, FALSE_ONLY)                                                        \
+	X(RRCHardwareCompressionEnabled, 20, TYPE_BOOLEAN, NULL, 0, false, false,        \
+	  FALSE_ONLY, FALSE_ONLY)                                                        \
+	X(AutoDelete, 21, TYPE_BOOLEAN, NULL, 0, false, false, FALSE_ONLY, FALSE_ONLY)   \
+	X(TimeBeforeRemoval, 23, TYPE_INTERVAL, NULL, 0, NONE, NONE, NOT_BUILT,          \
+	  NOT_BUILT)                                                                     \
+	X(ConsistencyExempt, 24, TYPE_BOOLEAN, NULL, 0, false, false, FALSE_ONLY,        \
+	  FALSE_ONLY)                                                                    \
+	X(ConsistentAsyncCopy, 25, TYPE_BOOLEAN, NULL, 0, false, false, FALSE_ONLY,      \
+	  FALSE_ONLY)                                                                    \
+	X(DesiredRPO, 26, TYPE_INTERVAL, NULL, 0, NONE, NONE, NOT_BUILT, NOT_BUILT)      \
+	X(MaximumSkew, 27, TYPE_FIXED, NULL, 0, NONE, NONE, NOT_BUILT, NOT_BUILT)        \
 	X(CopyPriority, 0, TYPE_MAP, &cim_copy_priority, 0, CIM_PRIORITY_SAME,           \
-	  CIM_PRIORITY_SAME, LATER)
-
-enum { LATER = false, BUILT = true };
+	  CIM_PRIORITY_SAME, NOT_BUILT, NOT_BUILT)
 
 #define NAME_(name, ...) #name,
-#define ROW_(name, code, type, map, lowest, snapshot, clone, is_built) \
-	{ type, map, lowest, code, snapshot, clone, is_built },
+#define ROW_(name, code, type, map, lowest, snapshot, clone, of_snapshot, of_clone) \
+	{ type, map, lowest, code, snapshot, clone, of_snapshot, of_clone },
 
 const char *const setting_names[SETTING_N_PROPERTIES] = { PROPERTIES(NAME_) };
 
@@ -89,7 +113,7 @@ static const struct property {
 	unsigned lowest;
 	unsigned code;
 	int snapshot, clone; /* NONE, or a number of the map, a boolean, a number */
-	bool is_built;
+	unsigned of_snapshot, of_clone; /* the numbers that are carried out, a bit each */
 } properties[] = { PROPERTIES(ROW_) };
 _Static_assert(sizeof(properties) / sizeof(properties[0]) == SETTING_N_PROPERTIES,
 	       "one row for each name");
@@ -113,9 +137,16 @@ int setting_find(const char *name)
 	return -1;
 }
 
-bool setting_is_supported(int property)
+static unsigned supported(int property, unsigned sync_type)
 {
-	return properties[property].is_built;
+	const struct property *p = &properties[property];
+
+	return sync_type == CIM_SYNC_SNAPSHOT ? p->of_snapshot : p->of_clone;
+}
+
+bool setting_is_supported(int property, unsigned sync_type)
+{
+	return supported(property, sync_type);
 }
 
 const struct cim_map *setting_map(int property, unsigned *ret_lowest)
@@ -242,11 +273,12 @@ static bool is_interval(const char *s)
 static int check_number(int index, const char *value, uint64_t limit, char *ret_value,
 			char *error, size_t error_size)
 {
+	unsigned lowest = properties[index].lowest;
 	uint64_t number;
 
-	if (value_number(value, &number) < 0 || number > limit) {
-		snprintf(error, error_size, "%s: %s is not a number from 0 to %" PRIu64,
-			 setting_names[index], name_quote(value).s, limit);
+	if (value_number(value, &number) < 0 || number > limit || number < lowest) {
+		snprintf(error, error_size, "%s: %s is not a number from %u to %" PRIu64,
+			 setting_names[index], name_quote(value).s, lowest, limit);
 		return -EINVAL;
 	}
 	snprintf(ret_value, SETTING_VALUE_SIZE, "%" PRIu64, number);
@@ -310,4 +342,117 @@ bool setting_format_default(int property, unsigned sync_type,
 	else
 		snprintf(ret_value, SETTING_VALUE_SIZE, "%d", value);
 	return true;
+}
+
+/* ---- what is carried out ---------------------------------------------------------- */
+
+/* The number of a canonical value; -1 of one that is none (an interval). */
+static int64_t number_of(int property, const char *value)
+{
+	const struct property *p = &properties[property];
+	unsigned number;
+	uint64_t big;
+
+	if (p->type == TYPE_MAP)
+		return parse_map(p->map, value, &number) < 0 ? -1 : number;
+	if (p->type == TYPE_BOOLEAN)
+		return !strcmp(value, "true");
+	return p->type == TYPE_UINT16 && !value_number(value, &big) ? (int64_t)big : -1;
+}
+
+static void format_number(int property, unsigned number, char *buf, size_t size)
+{
+	const struct property *p = &properties[property];
+
+	if (p->type == TYPE_MAP)
+		snprintf(buf, size, "%s", own_name(p->map, number));
+	else if (p->type == TYPE_BOOLEAN)
+		snprintf(buf, size, "%s", number ? "true" : "false");
+	else
+		snprintf(buf, size, "%u", number);
+}
+
+void setting_list_supported(int property, unsigned sync_type, const char *between,
+			    char *buf, size_t size)
+{
+	size_t len = 0;
+
+	*buf = '\0';
+	for (unsigned n = 0; n < 32 && len < size; n++)
+		if (supported(property, sync_type) & BIT(n)) {
+			len += (size_t)snprintf(buf + len, size - len, "%s",
+						len ? between : "");
+			if (len < size)
+				format_number(property, n, buf + len, size - len);
+			len += strlen(buf + len);
+		}
+}
+
+int setting_check_supported(int property, const char *value, unsigned sync_type,
+			    char *error, size_t error_size)
+{
+	int64_t number = number_of(property, value);
+	const char *of = cim_name(&cim_sync_type, sync_type);
+	char values[400];
+
+	if (number >= 0 && number < 32 && supported(property, sync_type) & BIT(number))
+		return 0;
+	setting_list_supported(property, sync_type, ", ", values, sizeof(values));
+	if (*values)
+		snprintf(error, error_size,
+			 "%s: %s is not supported for a %s by this version of LunFS; "
+			 "supported: %s",
+			 setting_names[property], value, of, values);
+	else
+		snprintf(error, error_size,
+			 "%s=%s: the property is not supported for a %s by this version "
+			 "of LunFS; leave it out",
+			 setting_names[property], value, of);
+	return -EOPNOTSUPP;
+}
+
+/* The value of a property in lines, or NULL. */
+static const char *find_line(const char *lines, const char *name)
+{
+	size_t len = strlen(name);
+
+	for (; lines && *lines; lines += strcspn(lines, "\n"), lines += *lines == '\n')
+		if (!strncmp(lines, name, len) && lines[len] == '=')
+			return lines + len + 1;
+	return NULL;
+}
+
+bool setting_is_given(const char *lines, const char *name)
+{
+	return find_line(lines, name);
+}
+
+unsigned setting_value(const char *lines, const char *name, unsigned sync_type)
+{
+	const char *line = find_line(lines, name);
+	char value[SETTING_VALUE_SIZE];
+	int64_t number;
+
+	if (!line)
+		return setting_default(name, sync_type);
+	snprintf(value, sizeof(value), "%.*s", (int)strcspn(line, "\n"), line);
+	number = number_of(setting_find(name), value);
+	return number < 0 ? setting_default(name, sync_type) : (unsigned)number;
+}
+
+int setting_check_lines(const char *lines, unsigned sync_type, char *error,
+			size_t error_size)
+{
+	char value[SETTING_VALUE_SIZE];
+	int r = 0;
+
+	for (int i = 0; !r && i < SETTING_N_PROPERTIES; i++) {
+		const char *line = find_line(lines, setting_names[i]);
+
+		if (!line)
+			continue;
+		snprintf(value, sizeof(value), "%.*s", (int)strcspn(line, "\n"), line);
+		r = setting_check_supported(i, value, sync_type, error, error_size);
+	}
+	return r;
 }

@@ -101,8 +101,13 @@ extern const size_t setting_n_goal_names;
 /* The index of a property, or -1. */
 int setting_find(const char *name);
 
-/* Whether a spec or a [setting] can set it so far; the others are code 1. */
-bool setting_is_supported(int property);
+/* Whether a spec can set it for a SyncType so far; the others are code 1. */
+bool setting_is_supported(int property, unsigned sync_type);
+
+/* The values of it that are carried out for a SyncType, in canonical form and the order
+ * of their numbers; "" = none. */
+void setting_list_supported(int property, unsigned sync_type, const char *between,
+			    char *buf, size_t size);
 
 /* Its value map, and the lowest value of that which it takes; NULL: it has none.
  * And what it takes, a phrase; NULL: nothing, it is read-only. */
@@ -130,6 +135,23 @@ bool setting_format_default(int property, unsigned sync_type,
 int setting_check(int property, const char *value,
 		  char ret_value[static SETTING_VALUE_SIZE], char *error,
 		  size_t error_size);
+
+/* Whether a canonical value is carried out for a SyncType: 0, or -EOPNOTSUPP with a
+ * sentence that begins with the property's name. */
+int setting_check_supported(int property, const char *value, unsigned sync_type,
+			    char *error, size_t error_size);
+
+/*
+ * Lines are `Name=value`, canonical, each ended by a newline, as a spec's section and
+ * struct config_setting have them; NULL = none.
+ */
+/* The same of all of them; the first that is not. */
+int setting_check_lines(const char *lines, unsigned sync_type, char *error,
+			size_t error_size);
+bool setting_is_given(const char *lines, const char *name);
+/* The number of the value that is given, else of the default (which the property has
+ * then): of its map, a boolean, or itself. */
+unsigned setting_value(const char *lines, const char *name, unsigned sync_type);
 
 /* Why an unknown name is refused, with the remedy: for `in [section]: ...`. */
 void setting_explain_unknown(const char *name, const char *const *names, size_t n_names,

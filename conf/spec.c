@@ -411,29 +411,25 @@ static int check_section(struct check *check, enum spec_section section,
 {
 	CLEANUP_STRBUF struct strbuf b = STRBUF_INIT;
 	char value[SETTING_VALUE_SIZE], error[OUTCOME_SENTENCE_MAX / 2];
-	bool is_later = false;
 
 	for (int i = 0; i < SETTING_N_PROPERTIES; i++) {
-		int r = items[i] ? setting_check(i, items[i]->value, value, error,
-						 sizeof(error)) :
-				   0;
+		int r;
 
+		if (!items[i])
+			continue;
+		r = setting_check(i, items[i]->value, value, error, sizeof(error));
+		if (!r) {
+			strbuf_addf(&b, "%s=%s\n", setting_names[i], value);
+			r = setting_check_supported(i, value, check->spec.sync_type,
+						    error, sizeof(error));
+		}
 		if (r == -EOPNOTSUPP)
 			NOTE_UNSUPPORTED(check, "[%s]: %s", spec_section_name(section),
 					 error);
 		else if (r < 0)
 			return REFUSE(check, "[%s]: %s", spec_section_name(section),
 				      error);
-		else if (items[i])
-			strbuf_addf(&b, "%s=%s\n", setting_names[i], value);
-		if (items[i] && (section == SPEC_GOAL || !setting_is_supported(i)))
-			is_later = true;
 	}
-	if (b.len && is_later)
-		NOTE_UNSUPPORTED(check,
-				 "[%s]: the section is not supported by this version of "
-				 "LunFS; leave it out",
-				 spec_section_name(section));
 	if (b.failed)
 		return outcome_fail(check->outcome, CIM_RETURN_FAILED, ENOMEM,
 				    "spec: out of memory");

@@ -186,7 +186,7 @@ static bool has_feature(unsigned feature)
 	case CAPABILITY_ANY_POOL:
 		return spec_supports("TargetPool", 0);
 	case CAPABILITY_ADJUSTABLE_PRIORITY:
-		return setting_is_supported(setting_find("CopyPriority"));
+		return setting_is_supported(setting_find("CopyPriority"), CIM_SYNC_CLONE);
 	case CAPABILITY_DETACHED_IS_VOLUME:
 		return transition_from(CIM_OP_DETACH, CIM_SYNC_SNAPSHOT);
 	default: /* groups; the fence */
@@ -285,11 +285,14 @@ static void persistency(struct strbuf *b)
 
 static void add_settings(struct strbuf *b, unsigned sync_type)
 {
+	char values[400];
+
 	for (int i = 0; i < SETTING_N_PROPERTIES; i++)
-		if (setting_is_supported(i)) {
+		if (setting_is_supported(i, sync_type)) {
+			setting_list_supported(i, sync_type, ",", values, sizeof(values));
 			strbuf_addf(b, "%u %s", setting_code(i), setting_names[i]);
 			add_field(b, &cim_sync_type, sync_type);
-			strbuf_addc(b, '\n');
+			strbuf_addf(b, "\tSupportedValues=%s\n", values);
 		}
 }
 

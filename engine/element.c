@@ -62,6 +62,8 @@ struct element *element_new(struct engine *e, const struct store_element *row)
 	snprintf(el->wwn, sizeof(el->wwn), "%s", row->wwn ? row->wwn : "");
 	el->generation = row->generation;
 	el->complete = row->complete;
+	el->reserved = row->reserved;
+	el->read_only = row->read_only;
 	if (row->pool && *row->pool)
 		el->pool = object_by_name(e, ENGINE_POOL, row->pool);
 	TAILQ_INIT(&el->handles);
@@ -100,6 +102,8 @@ void element_row(const struct element *el, struct store_element *row)
 		.pool = el->pool ? el->pool->obj.name : "",
 		.generation = el->generation,
 		.complete = el->complete,
+		.reserved = el->reserved,
+		.read_only = el->read_only,
 		.created = el->created_ms,
 		.modified = el->modified_ms,
 	};
@@ -225,7 +229,7 @@ static void take_news(struct engine *e, struct message *m)
 	struct element *el = ((struct element_message *)m)->element;
 	struct bd_status status;
 	struct bd_info info;
-	bool known, new_size, login;
+	bool known, new_size, login, repaired;
 	uint64_t files;
 
 	free(m);
@@ -240,6 +244,7 @@ static void take_news(struct engine *e, struct message *m)
 	if (known && status.state == BD_READY && el->origin != STORE_ORIGIN_REPLICA)
 		record_identity(el, &info);
 	login = status.state == BD_READY && el->status.state != BD_READY;
+	repaired = el->status.logins && status.logins > el->status.logins;
 	engine_lock(e);
 	el->status = status;
 	if (known) {
@@ -252,6 +257,8 @@ static void take_news(struct engine *e, struct message *m)
 	if (new_size)
 		engine_event(e, ENGINE_EVENT_CONTENT, ENGINE_ELEMENT, el->obj.id, 0);
 	relation_element_changed(e, el);
+	if (repaired)
+		relation_link_repaired(e, el);
 	holds_take_news(e, el);
 	if (login)
 		mapped_count(el);

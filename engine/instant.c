@@ -8,8 +8,16 @@
 
 #include "conf/cleanup.h"
 #include "conf/log.h"
+#include "conf/setting.h"
 #include "conf/timefmt.h"
 #include "engine/fence_set.h"
+
+bool instant_is_one(unsigned consistency, const char *setting)
+{
+	return consistency == CIM_CONSISTENCY_SEQUENTIAL ||
+	       (setting_is_given(setting, "ConsistentPointInTime") &&
+		setting_value(setting, "ConsistentPointInTime", CIM_SYNC_CLONE));
+}
 
 /* ---- rows ------------------------------------------------------------------------ */
 

@@ -80,6 +80,10 @@ struct instant {
 	TAILQ_ENTRY(instant) link; /* engine->instants */
 };
 
+/* Whether all members are of one instant: with Sequential Consistency, or as the lines of
+ * a setting ask for (ConsistentPointInTime). */
+bool instant_is_one(unsigned consistency, const char *setting);
+
 /* target.c: the target of a member is a LUN. */
 void target_set_member(struct instant_member *member, const struct element *el,
 		       uint64_t copy_size, uint64_t generation);

@@ -275,9 +275,10 @@ static void fill_relationship(const struct relationship *rel, struct group_info 
 	ret->consistency_state = consistency_state(rel, ret->copy_state);
 	ret->consistency_status = consistency_status(rel, ret->copy_state);
 	ret->copy_priority = row->copy_priority;
-	ret->copy_recovery_mode = setting_default("CopyRecoveryMode", row->sync_type);
-	ret->failed_copy_stops_host_io =
-		setting_default("FailedCopyStopsHostIO", row->sync_type);
+	ret->copy_recovery_mode = relation_recovers_by_itself(rel) ?
+					  CIM_RECOVERY_AUTOMATIC :
+					  CIM_RECOVERY_MANUAL;
+	ret->failed_copy_stops_host_io = relation_setting(rel, "FailedCopyStopsHostIO");
 	ret->when_established = row->when_established;
 	ret->when_synced = row->when_synced;
 	ret->when_synchronized = row->when_synchronized;
@@ -348,6 +349,16 @@ static unsigned sync_state(unsigned copy_state)
 	}
 }
 
+/* What the implementation decides is what it does without a setting. */
+static unsigned methodology(const struct relationship *rel)
+{
+	unsigned desired = relation_setting(rel, "DesiredCopyMethodology");
+
+	return desired == CIM_METHODOLOGY_IMPLEMENTATION ?
+		       setting_default("DesiredCopyMethodology", rel->row.sync_type) :
+		       desired;
+}
+
 int engine_pair_info(struct engine *e, uint64_t id, struct pair_info *ret)
 {
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&e->lock);
@@ -372,8 +383,7 @@ int engine_pair_info(struct engine *e, uint64_t id, struct pair_info *ret)
 		.copy_type = CIM_COPY_TYPE_UNSYNC_ASSOC,
 		.replica_type =
 			snapshot ? CIM_REPLICA_AFTER_DELTA : CIM_REPLICA_FULL_COPY,
-		.copy_methodology =
-			setting_default("DesiredCopyMethodology", p->rel->row.sync_type),
+		.copy_methodology = methodology(p->rel),
 		.when_synced = p->when_synced,
 		.bytes_total = progress.bytes_total,
 		.bytes_copied = progress.bytes_copied,

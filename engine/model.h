@@ -101,6 +101,8 @@ struct element {
 	struct pool_object *pool;
 	uint64_t generation;
 	bool complete;
+	bool reserved;	/* its space stays allocated */
+	bool read_only; /* for users, as long as it is there; element_is_read_only() */
 
 	/* Its points in time, in no order. */
 	TAILQ_HEAD(, point_object) points;
@@ -371,6 +373,10 @@ int element_open_device(struct element *el);
 int element_open_as_source(struct element *el);
 void element_describe_handles(const struct element *el, char *buf, size_t size);
 
+/* By what it was made with, or by the setting of the relationship it is the target of:
+ * nobody opens it to write. */
+bool element_is_read_only(const struct element *el);
+
 /* Not an image in a pool, but a LUN or a file. */
 static inline bool element_is_lun(const struct element *el)
 {
@@ -466,6 +472,12 @@ struct relationship *relation_new(const struct store_relationship *row);
 void relation_free(struct relationship *rel);
 struct pair *pair_new(const struct store_pair *row);
 void pair_free(struct pair *p);
+/* The number that the setting of a relationship has for a property, or its default. */
+unsigned relation_setting(const struct relationship *rel, const char *property);
+/* CopyRecoveryMode: copying goes on by itself after a lost connection. */
+bool relation_recovers_by_itself(const struct relationship *rel);
+/* A device of it has logged in anew: else the copy is Suspended. */
+void relation_link_repaired(struct engine *e, struct element *el);
 /* Connects image, source and pair, and starts what its state asks for. */
 void pair_attach(struct pair *p);
 void pair_detach(struct pair *p);
@@ -560,6 +572,8 @@ void relation_tell(struct engine *e, struct relationship *rel, uint64_t files);
 /* Something is copied, or would be if it were not Suspended. */
 bool relation_is_copying(const struct relationship *rel);
 int relation_suspend(struct engine *e, struct relationship *rel);
+/* The copiers run, or stand still, as the states of the pairs say. */
+void relation_set_copiers(const struct relationship *rel);
 int relation_resume(struct engine *e, struct relationship *rel);
 /* why: the job's ErrorDescription. */
 int relation_abort(struct engine *e, struct relationship *rel, unsigned job_state,

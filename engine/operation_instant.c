@@ -343,7 +343,7 @@ int operation_take_instant(struct engine *e, struct relationship *rel, const cha
 		.engine = e,
 		.members = call->members,
 		.n = rel->n_pairs,
-		.one_instant = rel->row.consistency == CIM_CONSISTENCY_SEQUENTIAL,
+		.one_instant = instant_is_one(rel->row.consistency, rel->row.setting),
 		.commit = commit,
 		.done = done,
 		.opaque = call,

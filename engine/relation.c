@@ -22,7 +22,7 @@
  */
 
 #include "engine/hold.h"
-#include "engine/model.h"
+#include "engine/instant.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -32,6 +32,7 @@
 
 #include "conf/cleanup.h"
 #include "conf/log.h"
+#include "conf/setting.h"
 #include "conf/strbuf.h"
 #include "conf/timefmt.h"
 
@@ -55,14 +56,15 @@ struct relationship *relation_new(const struct store_relationship *row)
 	rel->row = *row;
 	rel->row.spec = strdup(row->spec ? row->spec : "");
 	rel->row.pool = strdup(row->pool ? row->pool : "");
+	rel->row.setting = strdup(row->setting ? row->setting : "");
 	rel->row.quiesce_command =
 		strdup(row->quiesce_command ? row->quiesce_command : "");
 	rel->row.thaw_command = strdup(row->thaw_command ? row->thaw_command : "");
 	snprintf(rel->thaw_error, sizeof(rel->thaw_error), "%s",
 		 row->thaw_error ? row->thaw_error : "");
 	rel->row.thaw_error = rel->thaw_error;
-	if (!rel->row.spec || !rel->row.pool || !rel->row.quiesce_command ||
-	    !rel->row.thaw_command) {
+	if (!rel->row.spec || !rel->row.pool || !rel->row.setting ||
+	    !rel->row.quiesce_command || !rel->row.thaw_command) {
 		relation_free(rel);
 		return NULL;
 	}
@@ -78,9 +80,15 @@ void relation_free(struct relationship *rel)
 	free(rel->pairs);
 	free((char *)rel->row.spec);
 	free((char *)rel->row.pool);
+	free((char *)rel->row.setting);
 	free((char *)rel->row.quiesce_command);
 	free((char *)rel->row.thaw_command);
 	free(rel);
+}
+
+unsigned relation_setting(const struct relationship *rel, const char *property)
+{
+	return setting_value(rel->row.setting, property, rel->row.sync_type);
 }
 
 void relation_describe_consistency(struct relationship *rel)
@@ -98,6 +106,8 @@ void relation_describe_consistency(struct relationship *rel)
 				"it is copied is in the copy or not");
 	else if (rel->row.consistency == CIM_CONSISTENCY_SEQUENTIAL)
 		strbuf_adds(&b, "exclusive: no other initiator writes to the members");
+	else if (instant_is_one(rel->row.consistency, rel->row.setting))
+		strbuf_adds(&b, "none asked for, but one instant for all members");
 	else
 		strbuf_adds(&b, "none asked for: each member is of its own instant");
 	if (rel->row.when_synced) {
@@ -215,18 +225,57 @@ static void close_image(struct engine *e, struct pair *p)
 	image_unref(image);
 }
 
-/* Whether all targets but that of p are complete. */
-static bool others_are_complete(const struct pair *p)
+/* No Consistency and OnGroupOrListError Continue: a pair that breaks breaks no other. */
+static bool breaks_alone(const struct relationship *rel)
 {
-	for (size_t i = 0; i < p->rel->n_pairs; i++)
-		if (p->rel->pairs[i] != p && !p->rel->pairs[i]->target->complete)
+	return rel->row.consistency != CIM_CONSISTENCY_SEQUENTIAL &&
+	       relation_setting(rel, "OnGroupOrListError") == SETTING_ON_ERROR_CONTINUE;
+}
+
+/* Whether there is nothing to copy but for p. */
+static bool others_are_done(const struct pair *p)
+{
+	for (size_t i = 0; i < p->rel->n_pairs; i++) {
+		const struct pair *other = p->rel->pairs[i];
+
+		if (other != p && !other->target->complete &&
+		    other->copy_state != CIM_COPY_BROKEN)
 			return false;
+	}
 	return true;
+}
+
+/* The first member that has broken; NULL: none has. */
+static const struct pair *broken_pair(const struct relationship *rel)
+{
+	for (size_t i = 0; i < rel->n_pairs; i++)
+		if (rel->pairs[i]->copy_state == CIM_COPY_BROKEN)
+			return rel->pairs[i];
+	return NULL;
+}
+
+/* The end of the copy of a relationship of which members may have broken. */
+static void draft_last(struct draft *d, char *text, size_t size)
+{
+	const struct pair *broken = broken_pair(d->rel);
+
+	if (!broken) {
+		if (d->row.sync_type == CIM_SYNC_CLONE)
+			d->row.when_synchronized = timefmt_now_ms();
+		d->job_state = CIM_JOB_COMPLETED;
+		return;
+	}
+	snprintf(text, size, "member %s broke: %.500s", broken->source->obj.name,
+		 broken->error);
+	d->job_state = CIM_JOB_EXCEPTION;
+	d->job_error_code = CIM_RETURN_FAILED;
+	d->job_error = text;
 }
 
 static int commit_completed(struct engine *e, struct pair *p, bool last)
 {
 	struct relationship *rel = p->rel;
+	char text[640];
 	struct draft d;
 	int r = draft_begin(&d, rel);
 
@@ -242,11 +291,8 @@ static int commit_completed(struct engine *e, struct pair *p, bool last)
 			p->written ? CIM_COPY_SKEWED : CIM_COPY_SYNCHRONIZED;
 	d.pairs[p->n - 1].complete = true;
 	d.pairs[p->n - 1].point = NULL;
-	if (last) {
-		if (rel->row.sync_type == CIM_SYNC_CLONE)
-			d.row.when_synchronized = timefmt_now_ms();
-		d.job_state = CIM_JOB_COMPLETED;
-	}
+	if (last)
+		draft_last(&d, text, sizeof(text));
 	return draft_commit(e, &d);
 }
 
@@ -289,7 +335,7 @@ static void drop_source(struct pair *p)
 static void pair_completed(struct engine *e, struct pair *p)
 {
 	struct relationship *rel = p->rel;
-	bool last = others_are_complete(p);
+	bool last = others_are_done(p);
 	int r;
 
 	if (!pair_reads_point(p) || !hold_may_complete(e, p))
@@ -577,10 +623,11 @@ void pair_detach(struct pair *p)
 
 /* ---- what fails ------------------------------------------------------------------ */
 
-/* p: the member whose fault it is, or NULL. */
+/* p: the member whose fault it is, or NULL.  alone: the others go on. */
 static int record_broken(struct engine *e, struct relationship *rel, const struct pair *p,
-			 int error, const char *reason)
+			 bool alone, int error, const char *reason)
 {
+	bool goes_on = alone && !others_are_done(p);
 	char others[128] = "";
 	struct draft d;
 	int r = draft_begin(&d, rel);
@@ -590,7 +637,8 @@ static int record_broken(struct engine *e, struct relationship *rel, const struc
 	if (p)
 		snprintf(others, sizeof(others), "member %s broke", p->source->obj.name);
 	for (size_t i = 0; i < rel->n_pairs; i++) {
-		if (d.pairs[i].copy_state == CIM_COPY_BROKEN)
+		if (d.pairs[i].copy_state == CIM_COPY_BROKEN ||
+		    (alone && rel->pairs[i] != p))
 			continue;
 		d.pairs[i].copy_state = CIM_COPY_BROKEN;
 		d.pairs[i].when_synced = 0;
@@ -604,7 +652,7 @@ static int record_broken(struct engine *e, struct relationship *rel, const struc
 	d.row.when_synced = 0;
 	d.row.detaching = false;
 	/* The job of one that takes a new instant goes on, and that of a restore. */
-	if (!rel->op && !relation_is_restoring(rel))
+	if (!rel->op && !relation_is_restoring(rel) && !goes_on)
 		d.job_state = CIM_JOB_EXCEPTION;
 	d.job_error_code = outcome_code_of_errno(-error);
 	d.job_error = reason;
@@ -614,16 +662,21 @@ static int record_broken(struct engine *e, struct relationship *rel, const struc
 static void break_relation(struct engine *e, struct relationship *rel,
 			   const struct pair *p, int error, const char *reason)
 {
+	bool alone = p && breaks_alone(rel);
 	int r;
 
 	for (size_t i = 0; i < rel->n_pairs; i++)
-		pair_detach(rel->pairs[i]);
-	r = record_broken(e, rel, p, error, reason);
+		if (!alone || rel->pairs[i] == p)
+			pair_detach(rel->pairs[i]);
+	r = record_broken(e, rel, p, alone, error, reason);
 	if (r == -ENOSPC) {
 		/* This must be written (invariant I5). */
 		store_use_reserve(e->store);
-		r = record_broken(e, rel, p, error, reason);
+		r = record_broken(e, rel, p, alone, error, reason);
 	}
+	/* A Detach ends with it. */
+	if (alone)
+		relation_set_copiers(rel);
 	if (r < 0)
 		log_error("%s: cannot record that it broke: %s", rel->row.name,
 			  strerror(-r));

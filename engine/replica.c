@@ -56,6 +56,7 @@ static void call_free(struct replica_call *call)
 	free(call->target_ids);
 	free(call->targets);
 	free(call->members);
+	free(call->setting);
 	free(call->quiesce_command);
 	free(call->thaw_command);
 	free(call);
@@ -261,7 +262,7 @@ static void start_instant(struct replica_call *call)
 		.members = call->members,
 		.n = call->n,
 		.no_points = replica_idle_state(call),
-		.one_instant = call->consistency == CIM_CONSISTENCY_SEQUENTIAL,
+		.one_instant = instant_is_one(call->consistency, call->setting),
 		.commit = replica_commit,
 		.done = instant_taken,
 		.opaque = call,
@@ -535,6 +536,8 @@ static int check(struct replica_call *call, const char *text, size_t len)
 	if (!r)
 		r = spec_parse(text, len, &call->spec, &call->outcome);
 	if (!r)
+		r = replica_take_setting(call);
+	if (!r)
 		r = accesspoint_find(call);
 	if (!r)
 		r = find_sources(call);
@@ -552,6 +555,8 @@ static int check(struct replica_call *call, const char *text, size_t len)
 		r = accesspoint_check(call);
 	if (!r)
 		r = replica_decide_consistency(call);
+	if (!r)
+		r = replica_check_setting(call);
 	if (!r)
 		r = accesspoint_add_source(call);
 	return r;

@@ -27,6 +27,8 @@ struct replica_call {
 	size_t n;
 	struct pool_object *pool;
 	const struct group *same_name;
+	char *setting; /* the lines of ReplicationSettingData; never NULL once taken */
+	uint64_t max_bytes_per_second;
 	unsigned consistency, consistency_state;
 	unsigned shared_method; /* enum config_shared_method, of what needs one */
 	char *quiesce_command, *thaw_command;
@@ -42,8 +44,13 @@ struct replica_call {
 	struct replica_made *made; /* what the transaction has made, not visible yet */
 };
 
-/* replica_consistency.c: finds the [setting], decides Consistency and how it comes
- * about. */
+/* replica_setting.c: takes the [setting]s, or the sections; and, when sources, targets
+ * and Consistency are known, checks what hangs on them. */
+int replica_take_setting(struct replica_call *call);
+int replica_check_setting(struct replica_call *call);
+unsigned replica_setting(const struct replica_call *call, const char *property);
+
+/* replica_consistency.c: decides Consistency and how it comes about. */
 int replica_decide_consistency(struct replica_call *call);
 
 /* replica_names.c: fills in the RelationshipName; checks that it and the images' names

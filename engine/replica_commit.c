@@ -14,7 +14,6 @@
 
 #include "conf/cleanup.h"
 #include "conf/log.h"
-#include "conf/setting.h"
 #include "conf/timefmt.h"
 
 /* Everything that the transaction makes, before it is visible. */
@@ -67,7 +66,9 @@ static void relationship_row(const struct replica_call *call, const char *spec,
 		.source_element_id = call->source_group ? 0 : call->sources[0]->obj.id,
 		.consistency = call->consistency,
 		.consistency_state = call->consistency_state,
-		.copy_priority = setting_default("CopyPriority", call->spec.sync_type),
+		.copy_priority = replica_setting(call, "CopyPriority"),
+		.setting = call->setting,
+		.max_bytes_per_second = call->max_bytes_per_second,
 		.spec = spec,
 		.pool = call->pool->obj.name,
 		.when_established = call->now_ms,

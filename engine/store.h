@@ -51,6 +51,8 @@ struct store_element {
 	const char *pool;    /* "" = no image */
 	uint64_t generation; /* of its map */
 	bool complete;
+	bool reserved;	/* thick: its space stays allocated */
+	bool read_only; /* nobody writes it through LunFS */
 	int64_t created;
 	int64_t modified; /* last change of content through LunFS */
 };
@@ -76,6 +78,9 @@ struct store_relationship {
 	unsigned consistency; /* as decided: enum cim_consistency */
 	unsigned consistency_state;
 	unsigned copy_priority;
+	const char *setting; /* the properties of CIM_ReplicationSettingData that were
+			      * given, as `Name=value` lines */
+	uint64_t max_bytes_per_second; /* of its copies; 0 = no limit */
 	const char *spec; /* canonical text */
 	const char *pool;
 	uint64_t job_id; /* the newest; 0 = none */

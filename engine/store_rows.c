@@ -73,6 +73,8 @@ static const struct column element_columns[] = {
 	COLUMN(store_element, pool),
 	COLUMN(store_element, generation),
 	COLUMN(store_element, complete),
+	COLUMN(store_element, reserved),
+	COLUMN(store_element, read_only),
 	COLUMN(store_element, created),
 	COLUMN(store_element, modified),
 };
@@ -97,6 +99,8 @@ static const struct column relationship_columns[] = {
 	COLUMN(store_relationship, consistency),
 	COLUMN(store_relationship, consistency_state),
 	COLUMN(store_relationship, copy_priority),
+	COLUMN(store_relationship, setting),
+	COLUMN(store_relationship, max_bytes_per_second),
 	COLUMN(store_relationship, spec),
 	COLUMN(store_relationship, pool),
 	REF(store_relationship, job_id),

@@ -172,6 +172,12 @@ static const char *const migrations[] = {
 	"CREATE INDEX hold_relationship ON hold (relationship_id);",
 
 	"ALTER TABLE element ADD COLUMN access_point TEXT NOT NULL DEFAULT '';",
+
+	"ALTER TABLE element ADD COLUMN reserved INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE element ADD COLUMN read_only INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE relationship ADD COLUMN setting TEXT NOT NULL DEFAULT '';"
+	"ALTER TABLE relationship ADD COLUMN max_bytes_per_second"
+	"	INTEGER NOT NULL DEFAULT 0;",
 };
 
 enum { N_MIGRATIONS = sizeof(migrations) / sizeof(migrations[0]) };

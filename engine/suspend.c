@@ -6,6 +6,8 @@
  *
  *   Suspend   the pairs that are copied become Suspended, and the copiers stand still;
  *             the images can be used, and what a reader asks for still comes
+ *             A copy of CopyRecoveryMode Manual is Suspended, too, when a device of it
+ *             logs in anew after its connection was lost
  *   Resume    they go on; those of a Snapshot are Synchronized or Skewed again
  *   Abort     the copy ends for good, and a Detach with it.  The image of a Clone keeps
  *             what has come, that of a Snapshot its point too, until ResyncReplica takes
@@ -17,6 +19,7 @@
 
 #include "engine/model.h"
 
+#include "conf/log.h"
 #include "conf/timefmt.h"
 
 bool relation_is_copying(const struct relationship *rel)
@@ -28,7 +31,7 @@ bool relation_is_copying(const struct relationship *rel)
 	return false;
 }
 
-static void set_copiers(const struct relationship *rel)
+void relation_set_copiers(const struct relationship *rel)
 {
 	for (size_t i = 0; i < rel->n_pairs; i++) {
 		struct pair *p = rel->pairs[i];
@@ -54,8 +57,33 @@ int relation_suspend(struct engine *e, struct relationship *rel)
 	d.job_state = CIM_JOB_SUSPENDED;
 	r = draft_commit(e, &d);
 	if (r >= 0)
-		set_copiers(rel);
+		relation_set_copiers(rel);
 	return r;
+}
+
+bool relation_recovers_by_itself(const struct relationship *rel)
+{
+	return relation_setting(rel, "CopyRecoveryMode") != CIM_RECOVERY_MANUAL;
+}
+
+static void suspend_repaired(struct engine *e, struct pair *p)
+{
+	struct relationship *rel = p->rel;
+
+	if (!pair_is_copying(p) || rel->op || relation_recovers_by_itself(rel))
+		return;
+	if (relation_suspend(e, rel) < 0)
+		log_error("%s: cannot record Suspended; the copy goes on", rel->row.name);
+}
+
+void relation_link_repaired(struct engine *e, struct element *el)
+{
+	struct pair *p;
+
+	TAILQ_FOREACH (p, &el->source_of, link)
+		suspend_repaired(e, p);
+	if (el->target_of)
+		suspend_repaired(e, el->target_of);
 }
 
 static unsigned resumed_state(const struct pair *p)
@@ -83,7 +111,7 @@ int relation_resume(struct engine *e, struct relationship *rel)
 	d.job_state = CIM_JOB_RUNNING;
 	r = draft_commit(e, &d);
 	if (r >= 0)
-		set_copiers(rel);
+		relation_set_copiers(rel);
 	return r;
 }
 
@@ -122,6 +150,6 @@ int relation_abort(struct engine *e, struct relationship *rel, unsigned job_stat
 	for (size_t i = 0; r < 0 && i < rel->n_pairs; i++)
 		if (!rel->pairs[i]->target->complete && !rel->pairs[i]->watched)
 			pair_attach(rel->pairs[i]);
-	set_copiers(rel);
+	relation_set_copiers(rel);
 	return r;
 }

@@ -382,7 +382,8 @@ START_TEST(features_are_there_or_refused)
 	ck_assert(takes("g", "SourceElement=default_1 SyncType=Snapshot\n"));
 	/* What is missing says so. */
 	ck_assert_int_eq(has(CAP_FEATURES, CAPABILITY_ADJUSTABLE_PRIORITY),
-			 setting_is_supported(setting_find("CopyPriority")));
+			 setting_is_supported(setting_find("CopyPriority"),
+					      CIM_SYNC_CLONE));
 	ck_assert_str_eq(text_of(CAP_LIST_OPERATIONS), "");
 	ck_assert_str_eq(text_of(CAP_TOKENIZED), "");
 	whole_teardown();
@@ -425,42 +426,70 @@ END_TEST
 
 /* ---- settings ------------------------------------------------------------------------------- */
 
-/* A value that a property takes. */
-static const char *value_for(int property)
+/* Whether a value is in the line of its property. */
+static bool lists_value(const char *line, const char *value)
 {
-	static const char *const values[] = { "1", "2", "true",
-					      "00000000000500.000000:000" };
-	static char canonical[SETTING_VALUE_SIZE];
-	char error[256];
+	const char *list = strstr(line, "\tSupportedValues=");
+	size_t len = strlen(value);
 
-	for (size_t i = 0; i < ROWS(values); i++)
-		if (!setting_check(property, values[i], canonical, error, sizeof(error)))
-			return canonical;
-	return NULL; /* read-only */
+	if (!list)
+		return false;
+	for (list += strlen("\tSupportedValues="); *list;
+	     list += strcspn(list, ","), list += *list == ',')
+		if (!strncmp(list, value, len) && (!list[len] || list[len] == ','))
+			return true;
+	return false;
+}
+
+/* The line of a property: CopyPriority has no number of its own. */
+static const char *setting_line(int property, unsigned sync_type)
+{
+	const char *line = line_of(CAP_SETTINGS, setting_code(property),
+				   type_field(sync_type));
+
+	ck_assert(!*line || strstr(line, setting_names[property]));
+	return line;
+}
+
+static void check_value(int property, unsigned sync_type, const char *value)
+{
+	bool listed = lists_value(setting_line(property, sync_type), value);
+	char text[256];
+
+	/* What excludes another consistency is a code 5 of its own. */
+	snprintf(text, sizeof(text),
+		 "SourceElement=a\nSyncType=%u\nConsistency=2\n"
+		 "[ReplicationSettingData]\n%s=%s\n[Run]\n",
+		 sync_type, setting_names[property], value);
+	ROW_EQ(text, takes("g", text), listed);
 }
 
 START_TEST(each_setting_is_carried_out_or_not_supported)
 {
+	static const char *const texts[] = { "true", "false",
+					     "00000000000500.000000:000" };
 	unsigned n = 0;
 
 	whole_setup();
-	for (int i = 0; i < SETTING_N_PROPERTIES; i++) {
-		const char *value = value_for(i);
-		char text[256];
+	for (int i = 0; i < SETTING_N_PROPERTIES; i++)
+		for (unsigned t = 0; t < ROWS(sync_types); t++)
+			for (unsigned k = 0; k < ROWS(texts) + 12; k++) {
+				char value[SETTING_VALUE_SIZE], error[256], number[16];
+				const char *text = number;
 
-		if (!value)
-			continue;
-		snprintf(text, sizeof(text),
-			 "SourceElement=a\nSyncType=Clone\n[ReplicationSettingData]\n"
-			 "%s=%s\n[Run]\n",
-			 setting_names[i], value);
-		ROW_EQ(text, takes("g", text), setting_is_supported(i));
-		if (setting_code(i))
-			ROW_EQ(text, has(CAP_SETTINGS, setting_code(i)),
-			       setting_is_supported(i));
-		n++;
-	}
-	ck_assert_uint_ge(n, SETTING_N_PROPERTIES - 1);
+				if (k < ROWS(texts))
+					text = texts[k];
+				else
+					snprintf(number, sizeof(number), "%zu",
+						 k - ROWS(texts));
+				if (setting_check(i, text, value, error, sizeof(error)) ||
+				    (text == number && (!strcmp(value, "true") ||
+							!strcmp(value, "false"))))
+					continue;
+				check_value(i, sync_types[t], value);
+				n++;
+			}
+	ck_assert_uint_ge(n, 150);
 	whole_teardown();
 }
 END_TEST

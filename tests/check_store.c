@@ -68,6 +68,8 @@ static struct store_element element_of(const char *name)
 		.pool = "tank",
 		.generation = 77,
 		.complete = true,
+		.reserved = true,
+		.read_only = true,
 		.created = 1700000000123,
 		.modified = -1,
 	};
@@ -116,6 +118,8 @@ static struct store_relationship relationship_of(const char *name, uint64_t grou
 		.consistency = 2,
 		.consistency_state = 4,
 		.copy_priority = 5,
+		.setting = "CopyPriority=High\nReadOnly=SyncedElement\n",
+		.max_bytes_per_second = UINT64_C(1) << 40,
 		.spec = "SourceGroup=prod\nSyncType=Clone\n[Run]\n",
 		.pool = "tank",
 		.detaching = true,
@@ -202,6 +206,8 @@ static int see_element(void *opaque, const struct store_element *row)
 	EQ_TEXT(pool);
 	EQ(generation);
 	EQ(complete);
+	EQ(reserved);
+	EQ(read_only);
 	EQ(created);
 	EQ(modified);
 	return 0;
@@ -240,6 +246,8 @@ static int see_relationship(void *opaque, const struct store_relationship *row)
 	EQ(consistency);
 	EQ(consistency_state);
 	EQ(copy_priority);
+	EQ_TEXT(setting);
+	EQ(max_bytes_per_second);
 	EQ_TEXT(spec);
 	EQ_TEXT(pool);
 	EQ(job_id);

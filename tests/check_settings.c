@@ -1,0 +1,493 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+
+/*
+ * ReplicationSettingData through the whole engine over files: as a section of a spec, and
+ * as the name of a [setting]; that it is read back, survives a restart and a changed
+ * configuration; and what its properties do.
+ *
+ * What these lines are for shows when they are broken; then these tests fail:
+ *   instant.c, instant_is_one(): only the Consistency          one_instant_is_taken_...
+ *   relation.c, breaks_alone(): false                          continue_lets_the_others_...
+ *   relation.c, draft_last(): without broken                   the same
+ *   suspend.c, suspend_repaired(): return                      a_manual_copy_is_...
+ *   element.c, take_news(): repaired without el->status.logins a_manual_copy_goes_on_...
+ */
+
+#include "tests/unit.h"
+
+#include <errno.h>
+#include <fcntl.h>
+
+#include "conf/cim.h"
+#include "engine/fence_set.h"
+#include "tests/whole.h"
+
+static unsigned char before[WHOLE_LUN];
+
+/* Holds up the copy of element f. */
+static const char slow_rules[] = "[slow]\nevent = read\noffset = 2097152\n"
+				 "length = 65536\nstall = yes\n";
+static const char away_rules[] = "[it]\nstate = away\n";
+static const char medium_rules[] = "[bad]\nevent = read\noffset = 2097152\n"
+				   "length = 65536\nerrno = ENODATA\n";
+
+/* How many volumes each fence was closed over. */
+static size_t fenced[64];
+static unsigned n_fenced;
+
+#define FENCE_PARAMETERS                                                                \
+	struct engine *e, struct volume *const *volumes, size_t n, unsigned timeout_ms, \
+		void (*ready)(struct fence_set *, void *, int), void *opaque,           \
+		struct fence_set **ret_set
+
+int __real_fence_set_close(FENCE_PARAMETERS);
+int __wrap_fence_set_close(FENCE_PARAMETERS);
+
+int __wrap_fence_set_close(FENCE_PARAMETERS)
+{
+	fenced[n_fenced++ % ROWS(fenced)] = n;
+	return __real_fence_set_close(e, volumes, n, timeout_ms, ready, opaque, ret_set);
+}
+
+static bool is_ready(const char *element)
+{
+	struct element_info info;
+
+	engine_element_info(engine, whole_element(element), &info);
+	return info.operational_status == CIM_STATUS_OK;
+}
+
+/* settings: sections of the configuration. */
+static void setup(const char *settings)
+{
+	whole_daemon(settings);
+	whole_setup();
+	whole_until(is_ready("f"));
+}
+
+/* A spec of one parameter or property a line, without [Run]; the code has to be that. */
+static struct engine_command spec(uint64_t g, const char *text, unsigned code)
+{
+	struct engine_command cmd;
+	char lines[768];
+
+	snprintf(lines, sizeof(lines), "%s\n[Run]\n", text);
+	whole_put(g, GROUP_SPEC, lines, &cmd);
+	ck_assert_msg(cmd.outcome.code == code, "%s: %u %s", text, cmd.outcome.code,
+		      cmd.outcome.sentence);
+	return cmd;
+}
+
+#define RSD "\n[ReplicationSettingData]\n"
+
+static void end(uint64_t g)
+{
+	whole_control(g, "ReturnToResourcePool", 0);
+}
+
+static void write_element(const char *name, enum element_file file, const char *text)
+{
+	struct engine_command cmd = { .verb = ENGINE_WRITE,
+				      .class = ENGINE_ELEMENT,
+				      .id = whole_element(name),
+				      .file = file,
+				      .text = text,
+				      .len = strlen(text) };
+
+	whole_run(cmd, &cmd);
+	ck_assert_msg(!cmd.outcome.error, "%s: %s", text, cmd.outcome.sentence);
+}
+
+/* An exclusive element over a new file of that many bytes; scheme: "file:", or that of
+ * the fault back end. */
+static void add_element(const char *name, const char *scheme, off_t size)
+{
+	int fd = open(whole_path("%s", name), O_RDWR | O_CREAT | O_EXCL, 0600);
+	char url[512];
+
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(ftruncate(fd, size), 0);
+	close(fd);
+	whole_make(ENGINE_ELEMENT, name);
+	snprintf(url, sizeof(url), "%s//%s\n", scheme, whole_path("%s", name));
+	write_element(name, ELEMENT_ACCESS, "exclusive\n");
+	write_element(name, ELEMENT_URL, url);
+	whole_until(is_ready(name));
+}
+
+/* Through the fault back end, with the rules of set_rules("NAME.rules"). */
+static void add_faulty(const char *name)
+{
+	char scheme[256];
+
+	snprintf(scheme, sizeof(scheme), "fault:%s.rules:file:", whole_path("%s", name));
+	add_element(name, scheme, WHOLE_LUN);
+}
+
+static void set_rules(const char *file, const char *text)
+{
+	FILE *f = fopen(whole_path("rules.new"), "w");
+
+	ck_assert_ptr_nonnull(f);
+	fputs(text, f);
+	fclose(f);
+	ck_assert_int_eq(rename(whole_path("rules.new"), whole_path("%s", file)), 0);
+}
+
+/* ---- where it comes from ------------------------------------------------------------ */
+
+START_TEST(a_section_is_read_back_in_its_canonical_form)
+{
+	static const char canonical[] =
+		"RelationshipName=g\nSyncType=Clone\nSourceElement=a\n"
+		"[ReplicationSettingData]\nConsistentPointInTime=true\n"
+		"DesiredCopyMethodology=Snap-And-Clone\nCopyRecoveryMode=Manual\n[Run]\n";
+	struct group_info info;
+	uint64_t g;
+
+	setup("");
+	g = whole_make(ENGINE_GROUP, "g");
+	spec(g,
+	     "SourceElement=a\nSyncType=8" RSD "CopyRecoveryMode=3\n"
+	     "DesiredCopyMethodology=snap and clone\nConsistentPointInTime=yes",
+	     CIM_RETURN_JOB_STARTED);
+	ck_assert_str_eq(whole_list(ENGINE_GROUP, g, GROUP_SPEC), canonical);
+	for (unsigned i = 0; i < 2; i++) {
+		info = whole_info(g);
+		ck_assert_uint_eq(info.copy_recovery_mode, CIM_RECOVERY_MANUAL);
+		ck_assert(!info.failed_copy_stops_host_io);
+		ck_assert_uint_eq(whole_pair(g, 1).copy_methodology,
+				  CIM_METHODOLOGY_SNAP_AND_CLONE);
+		whole_wait_state(g, CIM_COPY_SYNCHRONIZED);
+		whole_stop();
+		ck_assert_int_eq(whole_start(), 0);
+	}
+	ck_assert_str_eq(whole_list(ENGINE_GROUP, g, GROUP_SPEC), canonical);
+	/* What it says is taken again. */
+	end(g);
+	ck_assert_uint_eq(whole_put(g, GROUP_SPEC, canonical, NULL),
+			  CIM_RETURN_JOB_STARTED);
+	whole_teardown();
+}
+END_TEST
+
+START_TEST(a_named_setting_stays_as_it_was_taken)
+{
+	struct engine_command cmd;
+	uint64_t g;
+
+	setup("\n[setting careful]\nCopyRecoveryMode = Manual\n"
+	      "[setting later]\nDeltaUpdateInterval = 00000000000500.000000:000\n");
+	g = whole_make(ENGINE_GROUP, "g");
+	cmd = spec(g, "SourceElement=a\nSyncType=Clone\nReplicationSettingData=carful",
+		   CIM_RETURN_INVALID_PARAMETER);
+	ck_assert_int_eq(cmd.outcome.error, ENOENT);
+	ROW_HAS("names", cmd.outcome.sentence, "settings: careful, later");
+	cmd = spec(g, "SourceElement=a\nSyncType=Clone\nReplicationSettingData=later",
+		   CIM_RETURN_NOT_SUPPORTED);
+	ROW_HAS("later", cmd.outcome.sentence,
+		"ReplicationSettingData=later: DeltaUpdateInterval");
+	ck_assert(!whole_info(g).has_relationship);
+	spec(g, "SourceElement=a\nSyncType=Clone\nReplicationSettingData=careful",
+	     CIM_RETURN_JOB_STARTED);
+	ROW_HAS("spec", whole_list(ENGINE_GROUP, g, GROUP_SPEC),
+		"\nReplicationSettingData=careful\n");
+	ck_assert_uint_eq(whole_info(g).copy_recovery_mode, CIM_RECOVERY_MANUAL);
+	/* Also when the configuration has it no longer. */
+	whole_wait_state(g, CIM_COPY_SYNCHRONIZED);
+	whole_stop();
+	whole_daemon("");
+	ck_assert_int_eq(whole_start(), 0);
+	ck_assert_uint_eq(whole_info(g).copy_recovery_mode, CIM_RECOVERY_MANUAL);
+	whole_teardown();
+}
+END_TEST
+
+START_TEST(what_is_refused_changes_nothing)
+{
+	static const struct {
+		const char *text;
+		unsigned code;
+		const char *sentence;
+	} rows[] = {
+		{ "SourceElement=a\nSyncType=Clone" RSD "CopyRecoveryMode=Unknown", 1,
+		  "CopyRecoveryMode: Unknown is not supported for a Clone" },
+		{ "SourceElement=a\nSyncType=Clone" RSD "CopyRecoveryMode=7", 5,
+		  "CopyRecoveryMode" },
+		{ "SourceElement=a\nSyncType=Snapshot" RSD
+		  "DesiredCopyMethodology=Full Copy",
+		  1, "Full Copy is not supported for a Snapshot" },
+		{ "SourceElement=a\nSyncType=Clone" RSD
+		  "DesiredCopyMethodology=Copy-On-Write",
+		  1, "supported: Instrumentation decides, Full Copy, Snap-And-Clone" },
+		{ "SourceElement=s\nSyncType=Clone" RSD
+		  "DesiredCopyMethodology=Snap-And-Clone",
+		  1, "member \"s\" is shared" },
+		{ "SourceElement=s\nSyncType=Clone" RSD "ConsistentPointInTime=true", 1,
+		  "shared_method = none" },
+		{ "SourceElement=a\nSyncType=Clone" RSD
+		  "DeltaUpdateInterval=00000000000500.000000:000",
+		  1, "DeltaUpdateInterval=00000000000500.000000:000: the property" },
+		{ "SourceElement=a\nSyncType=Clone" RSD "Multihop=2", 1,
+		  "Multihop: 2 is not supported" },
+		{ "SourceElement=a\nSyncType=Clone" RSD "FailedCopyStopsHostIO=true", 1,
+		  "supported: false" },
+		{ "SourceElement=a\nSyncType=Clone" RSD "OnGroupOrListError=Continue", 5,
+		  "add Consistency=No Consistency" },
+		{ "SourceElement=a\nSyncType=Clone\nConsistency=3" RSD
+		  "OnGroupOrListError=Continue",
+		  5, "excludes Sequential Consistency" },
+	};
+	uint64_t g;
+
+	setup("");
+	g = whole_make(ENGINE_GROUP, "g");
+	for (size_t i = 0; i < ROWS(rows); i++) {
+		struct engine_command cmd = spec(g, rows[i].text, rows[i].code);
+
+		ROW_HAS(rows[i].text, cmd.outcome.sentence, rows[i].sentence);
+		ck_assert(!whole_info(g).has_relationship);
+		ck_assert_uint_eq(whole_files("e") + whole_files("p"), 0);
+		ck_assert_uint_eq(whole_element("g_1"), 0);
+	}
+	whole_teardown();
+}
+END_TEST
+
+/* ---- ConsistentPointInTime ----------------------------------------------------------- */
+
+static void check_fences(uint64_t g, const char *text, unsigned n, size_t each)
+{
+	n_fenced = 0;
+	spec(g, text, 0);
+	ROW_EQ(text, n_fenced, n);
+	for (unsigned i = 0; i < n; i++)
+		ROW_EQ(text, fenced[i], each);
+	/* And whenever it takes another. */
+	n_fenced = 0;
+	whole_control(g, "ResyncReplica", CIM_RETURN_JOB_STARTED);
+	whole_until(whole_job(g).state == CIM_JOB_COMPLETED);
+	ROW_EQ(text, n_fenced, n);
+	for (unsigned i = 0; i < n; i++)
+		ROW_EQ(text, fenced[i], each);
+	end(g);
+}
+
+START_TEST(one_instant_is_taken_where_it_is_asked_for)
+{
+	uint64_t g;
+
+	setup("");
+	whole_group("prod", "a b c");
+	g = whole_make(ENGINE_GROUP, "g");
+	check_fences(g, "SourceGroup=prod\nSyncType=Snapshot", 1, 3);
+	check_fences(g, "SourceGroup=prod\nSyncType=Snapshot\nConsistency=2", 3, 1);
+	check_fences(g,
+		     "SourceGroup=prod\nSyncType=Snapshot\nConsistency=2" RSD
+		     "ConsistentPointInTime=true",
+		     1, 3);
+	check_fences(g,
+		     "SourceGroup=prod\nSyncType=Snapshot\nConsistency=2" RSD
+		     "ConsistentPointInTime=false",
+		     3, 1);
+	/* What is not asked for may be had all the same. */
+	check_fences(g,
+		     "SourceGroup=prod\nSyncType=Snapshot\nConsistency=3" RSD
+		     "ConsistentPointInTime=false",
+		     1, 3);
+	whole_teardown();
+}
+END_TEST
+
+/* ---- OnGroupOrListError --------------------------------------------------------------- */
+
+static uint64_t make_failing(const char *on_error)
+{
+	uint64_t g;
+	char text[256];
+
+	setup("");
+	whole_content("a", before);
+	whole_group("prod", "a f b");
+	g = whole_make(ENGINE_GROUP, "g");
+	whole_rules(medium_rules);
+	snprintf(text, sizeof(text),
+		 "SourceGroup=prod\nSyncType=Clone\nConsistency=2" RSD
+		 "OnGroupOrListError=%s",
+		 on_error);
+	spec(g, text, CIM_RETURN_JOB_STARTED);
+	whole_until(whole_job(g).state == CIM_JOB_EXCEPTION);
+	ck_assert_uint_eq(whole_job(g).error_code, CIM_RETURN_FAILED);
+	ck_assert_uint_eq(whole_pair(g, 2).copy_state, CIM_COPY_BROKEN);
+	ROW_HAS("error", whole_pair(g, 2).error, "medium error");
+	ck_assert_int_eq(engine_wait_check(engine, g, CIM_COPY_SYNCHRONIZED, 0), -EIO);
+	return g;
+}
+
+START_TEST(stop_breaks_all_with_one)
+{
+	uint64_t g = make_failing("Stop");
+
+	ck_assert_uint_eq(whole_state(g), CIM_COPY_BROKEN);
+	ck_assert_str_eq(whole_pair(g, 1).error, "member f broke");
+	ck_assert_str_eq(whole_pair(g, 3).error, "member f broke");
+	whole_teardown();
+}
+END_TEST
+
+START_TEST(continue_lets_the_others_end)
+{
+	uint64_t g = make_failing("Continue");
+
+	ck_assert_uint_eq(whole_state(g), CIM_COPY_MIXED);
+	ROW_HAS("job", whole_job(g).error_description, "member f broke: ");
+	for (unsigned n = 1; n <= 3; n += 2) {
+		ck_assert_uint_eq(whole_pair(g, n).copy_state, CIM_COPY_SYNCHRONIZED);
+		ck_assert_uint_eq(whole_pair(g, n).percent_synced, 100);
+		ck_assert_int_ne(whole_pair(g, n).when_synced, 0);
+		ck_assert_str_eq(whole_pair(g, n).error, "");
+	}
+	ck_assert_int_eq(whole_info(g).when_synced, 0);
+	ck_assert_int_eq(whole_info(g).when_synchronized, 0);
+	whole_is("g_1", before);
+	/* It stays so, and another copy makes all good. */
+	whole_stop();
+	whole_rules("");
+	ck_assert_int_eq(whole_start(), 0);
+	ck_assert_uint_eq(whole_state(g), CIM_COPY_MIXED);
+	whole_until(is_ready("f"));
+	whole_control(g, "ResyncReplica", CIM_RETURN_JOB_STARTED);
+	whole_wait_state(g, CIM_COPY_SYNCHRONIZED);
+	whole_content("f", before);
+	whole_is("g_2", before);
+	whole_teardown();
+}
+END_TEST
+
+/* One breaks while others are copied still: they can be suspended beside it. */
+START_TEST(beside_a_broken_member_the_copy_can_be_suspended)
+{
+	uint64_t g;
+
+	setup("");
+	add_faulty("h");
+	whole_fill("h", 2097152 / WHOLE_CHUNK, 1);
+	whole_group("prod", "f h");
+	whole_rules(slow_rules);
+	set_rules("h.rules", medium_rules);
+	g = whole_make(ENGINE_GROUP, "g");
+	spec(g,
+	     "SourceGroup=prod\nSyncType=Clone\nConsistency=2" RSD
+	     "OnGroupOrListError=Continue",
+	     CIM_RETURN_JOB_STARTED);
+	whole_until(whole_pair(g, 2).copy_state == CIM_COPY_BROKEN);
+	ck_assert_uint_eq(whole_pair(g, 1).copy_state, CIM_COPY_UNSYNCHRONIZED);
+	ck_assert_uint_eq(whole_job(g).state, CIM_JOB_RUNNING);
+	whole_control(g, "Suspend", 0);
+	ck_assert_uint_eq(whole_pair(g, 1).copy_state, CIM_COPY_SUSPENDED);
+	whole_rules("");
+	whole_control(g, "Resume", 0);
+	whole_until(whole_pair(g, 1).copy_state == CIM_COPY_SYNCHRONIZED);
+	whole_until(whole_job(g).state == CIM_JOB_EXCEPTION);
+	whole_teardown();
+}
+END_TEST
+
+/* ---- CopyRecoveryMode ------------------------------------------------------------------ */
+
+static uint64_t lose_connection(const char *mode)
+{
+	uint64_t g;
+	char text[256];
+
+	setup("");
+	whole_content("f", before);
+	g = whole_make(ENGINE_GROUP, "g");
+	whole_rules(slow_rules);
+	snprintf(text, sizeof(text),
+		 "SourceElement=f\nSyncType=Clone" RSD "CopyRecoveryMode=%s", mode);
+	spec(g, text, CIM_RETURN_JOB_STARTED);
+	whole_until(whole_info(g).percent_synced > 0);
+	whole_rules(away_rules);
+	whole_until(!is_ready("f"));
+	/* It breaks nothing. */
+	ck_assert_uint_eq(whole_state(g), CIM_COPY_UNSYNCHRONIZED);
+	whole_rules(slow_rules);
+	return g;
+}
+
+START_TEST(a_manual_copy_is_suspended_by_a_new_login)
+{
+	uint64_t g = lose_connection("Manual");
+
+	whole_wait_state(g, CIM_COPY_SUSPENDED);
+	ck_assert_int_ne(whole_info(g).when_suspended, 0);
+	ck_assert_uint_eq(whole_job(g).state, CIM_JOB_SUSPENDED);
+	whole_rules("");
+	whole_stop();
+	ck_assert_int_eq(whole_start(), 0);
+	whole_until(is_ready("f"));
+	ck_assert_uint_eq(whole_state(g), CIM_COPY_SUSPENDED);
+	whole_control(g, "Resume", 0);
+	whole_wait_state(g, CIM_COPY_SYNCHRONIZED);
+	whole_is("g_1", before);
+	whole_teardown();
+}
+END_TEST
+
+START_TEST(an_automatic_copy_goes_on)
+{
+	static const char *const modes[] = { "Automatic", "Implementation decides" };
+
+	for (size_t i = 0; i < ROWS(modes); i++) {
+		uint64_t g = lose_connection(modes[i]);
+
+		ck_assert_uint_eq(whole_info(g).copy_recovery_mode,
+				  CIM_RECOVERY_AUTOMATIC);
+		whole_until(is_ready("f"));
+		whole_rules("");
+		whole_wait_state(g, CIM_COPY_SYNCHRONIZED);
+		ck_assert_int_eq(whole_info(g).when_suspended, 0);
+		whole_is("g_1", before);
+		whole_teardown();
+	}
+}
+END_TEST
+
+/* The first login of a process repairs nothing. */
+START_TEST(a_manual_copy_goes_on_after_a_restart)
+{
+	uint64_t g;
+
+	setup("");
+	g = whole_make(ENGINE_GROUP, "g");
+	whole_rules(slow_rules);
+	spec(g, "SourceElement=f\nSyncType=Clone" RSD "CopyRecoveryMode=Manual",
+	     CIM_RETURN_JOB_STARTED);
+	whole_until(whole_info(g).percent_synced > 0);
+	whole_stop();
+	whole_rules("");
+	ck_assert_int_eq(whole_start(), 0);
+	whole_wait_state(g, CIM_COPY_SYNCHRONIZED);
+	ck_assert_int_eq(whole_info(g).when_suspended, 0);
+	whole_teardown();
+}
+END_TEST
+
+int main(void)
+{
+	const TTest *const tests[] = {
+		a_section_is_read_back_in_its_canonical_form,
+		a_named_setting_stays_as_it_was_taken,
+		what_is_refused_changes_nothing,
+		one_instant_is_taken_where_it_is_asked_for,
+		stop_breaks_all_with_one,
+		continue_lets_the_others_end,
+		beside_a_broken_member_the_copy_can_be_suspended,
+		a_manual_copy_is_suspended_by_a_new_login,
+		an_automatic_copy_goes_on,
+		a_manual_copy_goes_on_after_a_restart,
+	};
+
+	return unit_main("settings", tests, ROWS(tests));
+}
