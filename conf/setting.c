@@ -39,6 +39,9 @@ enum { NONE = -1 };
 #define ANY_RECOVERY                                              \
 	(BIT(CIM_RECOVERY_AUTOMATIC) | BIT(CIM_RECOVERY_MANUAL) | \
 	 BIT(CIM_RECOVERY_IMPLEMENTATION))
+#define ANY_PRIORITY                                             \
+	(BIT(CIM_PRIORITY_NOT_MANAGED) | BIT(CIM_PRIORITY_LOW) | \
+	 BIT(CIM_PRIORITY_SAME) | BIT(CIM_PRIORITY_HIGH) | BIT(CIM_PRIORITY_URGENT))
 #define ANY_OF_TWO (BIT(2) | BIT(3)) /* of a map with these two values */
 
 /*
@@ -99,7 +102,7 @@ enum { NONE = -1 };
 	X(DesiredRPO, 26, TYPE_INTERVAL, NULL, 0, NONE, NONE, NOT_BUILT, NOT_BUILT)      \
 	X(MaximumSkew, 27, TYPE_FIXED, NULL, 0, NONE, NONE, NOT_BUILT, NOT_BUILT)        \
 	X(CopyPriority, 0, TYPE_MAP, &cim_copy_priority, 0, CIM_PRIORITY_SAME,           \
-	  CIM_PRIORITY_SAME, NOT_BUILT, NOT_BUILT)
+	  CIM_PRIORITY_SAME, ANY_PRIORITY, ANY_PRIORITY)
 
 #define NAME_(name, ...) #name,
 #define ROW_(name, code, type, map, lowest, snapshot, clone, of_snapshot, of_clone) \

@@ -69,8 +69,20 @@ static void bufs_came(struct bufpool_waiter *waiter)
 	image_unref(img);
 }
 
+static void turn_came(struct priority_flow *flow)
+{
+	struct image *img =
+		(struct image *)((char *)flow - offsetof(struct image, copier.flow));
+
+	if (!image_try_ref(img))
+		return;
+	copier_step(img);
+	image_unref(img);
+}
+
 void copier_init(struct image *img)
 {
+	img->copier.flow.fn = turn_came;
 	img->copier.bufs = (struct bufpool_waiter){ .fn = bufs_came,
 						    .class = BUFPOOL_COPY,
 						    .size = FILL_BYTES };
@@ -256,6 +268,8 @@ static enum next skip_unmapped(struct image *img, uint64_t skip, uint64_t *n,
 /* A fill of the chunks under the cursor, at most n, with its buffer. */
 static enum next read_run(struct image *img, uint64_t n, struct fill **ret_fill)
 {
+	struct priority *priority = &img->all->priority;
+	struct priority_ticket ticket;
 	struct fill *f;
 
 	if (img->copier.busy) {
@@ -264,12 +278,18 @@ static enum next read_run(struct image *img, uint64_t n, struct fill **ret_fill)
 	}
 	if (n > FILL_BYTES / img->chunk_size)
 		n = FILL_BYTES / img->chunk_size;
+	if (!priority_begin(priority, &img->copier.flow, n * img->chunk_size, &ticket))
+		return NEXT_NOTHING;
 	f = *ret_fill = new_fill(img, n);
+	if (f)
+		f->buf = bufpool_get(img->all->bufs, BUFPOOL_COPY, f->length);
+	if (f && f->buf) {
+		f->ticket = ticket;
+		return NEXT_FILL;
+	}
+	priority_give_up(&ticket, n * img->chunk_size);
 	if (!f)
 		return NEXT_NOTHING;
-	f->buf = bufpool_get(img->all->bufs, BUFPOOL_COPY, f->length);
-	if (f->buf)
-		return NEXT_FILL;
 	img->copier.no_buffer = true;
 	return NEXT_BUFFER;
 }

@@ -58,6 +58,7 @@ int dataops_init(struct dataops *all, struct bufpool *bufs, struct workers *work
 		 struct loop *loop)
 {
 	*all = (struct dataops){ .bufs = bufs, .workers = workers, .loop = loop };
+	priority_init(&all->priority, loop, timefmt_monotonic_ns);
 	pthread_mutex_init(&all->lock, NULL);
 	TAILQ_INIT(&all->pending);
 	TAILQ_INIT(&all->retries);
@@ -225,6 +226,7 @@ void dataops_done(struct dataops *all)
 	loop_post(all->loop, &all->disarm);
 	while (sem_wait(&all->quiet) < 0)
 		;
+	priority_done(&all->priority);
 	sem_destroy(&all->quiet);
 	pthread_cond_destroy(&all->retried);
 	pthread_mutex_destroy(&all->lock);
@@ -250,8 +252,10 @@ struct dataop *dataop_new(struct dataops *all, struct engine_io *user,
 			  const struct dataop_container *ops)
 {
 	struct dataop *op = calloc(1, sizeof(*op));
+	uint64_t now_ns = timefmt_monotonic_ns();
 	bool arm = false, stopping;
 
+	priority_note_user(&all->priority, now_ns);
 	if (!op || (op->all = all, user->op == ENGINE_IO_WRITE && !take_data(op, user))) {
 		free(op);
 		user->done(user, -ENOMEM, NULL, 0);
@@ -264,8 +268,7 @@ struct dataop *dataop_new(struct dataops *all, struct engine_io *user,
 	op->ops = ops;
 	op->offset = user->offset;
 	op->len = user->len;
-	op->deadline_ns = timefmt_monotonic_ns() +
-			  (timeout_ms - REAP_EARLY_MS) * UINT64_C(1000000);
+	op->deadline_ns = now_ns + (timeout_ms - REAP_EARLY_MS) * UINT64_C(1000000);
 
 	ops->ref(container);
 	pthread_mutex_lock(&all->lock);
@@ -316,6 +319,7 @@ void dataop_answer(struct dataop *op, int error)
 	pthread_mutex_unlock(&op->all->lock);
 	if (!user)
 		return;
+	priority_note_user(&op->all->priority, timefmt_monotonic_ns());
 	user->result = op->result;
 	if (error)
 		user->done(user, error, NULL, 0);

@@ -21,6 +21,7 @@
 #include "engine/bufpool.h"
 #include "engine/engine.h"
 #include "engine/loop.h"
+#include "engine/priority.h"
 #include "engine/workers.h"
 
 struct dataop;
@@ -40,6 +41,7 @@ struct dataops {
 	struct bufpool *bufs;
 	struct workers *workers;
 	struct loop *loop; /* whose timer looks at the deadlines */
+	struct priority priority; /* of background copies beside them */
 	pthread_mutex_t lock;
 	struct dataop_list pending; /* not in order of their deadlines */
 	TAILQ_HEAD(, dataop_retry) retries;

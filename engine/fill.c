@@ -158,6 +158,7 @@ static bool give_back_locked(struct image *img, struct fill *f)
 		img->n_fetches--;
 	else
 		img->copier.n_fills--;
+	priority_end(&f->ticket);
 	if (f->reading)
 		img->copier.n_reading--;
 	return last_direct;

@@ -478,6 +478,8 @@ static void write_priority(struct engine *e, struct group *g, struct engine_comm
 	engine_lock(e);
 	g->rel->row.copy_priority = value;
 	engine_unlock(e);
+	if (g->rel->priority)
+		priority_group_set(g->rel->priority, value);
 	engine_event(e, ENGINE_EVENT_CHANGED, ENGINE_GROUP, g->obj.id,
 		     FILE_BIT(GROUP_COPY_PRIORITY));
 }

@@ -179,6 +179,7 @@ static void destroy(struct work *work)
 
 	bufpool_cancel(img->all->bufs, &img->bufs);
 	bufpool_cancel(img->all->bufs, &img->copier.bufs);
+	priority_cancel_flow(&img->all->priority, &img->copier.flow);
 	pthread_cond_destroy(&img->quiet);
 	pthread_mutex_destroy(&img->lock);
 	pthread_mutex_destroy(&img->sync_lock);
@@ -213,6 +214,11 @@ void image_set_source(struct image *img, struct point *source, const char *sourc
 	}
 	/* It may have become ready in between. */
 	image_run_parked(img);
+}
+
+void image_set_priority(struct image *img, struct priority_group *group)
+{
+	priority_set_flow(&img->all->priority, &img->copier.flow, group);
 }
 
 void image_keep_reads(struct image *img)

@@ -86,6 +86,9 @@ void image_set_source(struct image *image, struct point *source, const char *sou
 /* What is read is kept from here on. */
 void image_keep_reads(struct image *image);
 
+/* What its background copy makes way for, and its limit; NULL: nothing, and none. */
+void image_set_priority(struct image *image, struct priority_group *group);
+
 /* The changes that wait for it go on. */
 void image_set_written(struct image *image);
 

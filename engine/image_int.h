@@ -59,6 +59,7 @@ struct fill {
 	bool reading; /* counted in copier.n_reading */
 	bool direct;  /* counted in image.n_direct */
 	bool zero;    /* is known to be zero: nothing to read, but a hole to make */
+	struct priority_ticket ticket; /* of the copier's fetch */
 	bool own_buf; /* buf is from malloc */
 	void *buf;
 	struct fill *riders;	 /* share.h: they get what it reads */
@@ -182,6 +183,7 @@ struct copier {
 	uint64_t cursor; /* chunk */
 	unsigned n_fills;
 	unsigned n_reading; /* of them: not yet answered by the source */
+	struct priority_flow flow; /* asked before each fetch */
 	struct bufpool_waiter bufs;
 	struct work load, finish;
 

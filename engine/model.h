@@ -215,6 +215,7 @@ struct relationship {
 	struct operation_call *op; /* an operation that takes an instant is under way */
 	struct verify_call *verify; /* under way; or NULL */
 	struct hold *hold; /* keeps others from writing the members; or NULL */
+	struct priority_group *priority; /* of its copies; NULL: there was none yet */
 	uint64_t rate;		   /* bytes per second, smoothed */
 	uint64_t last_present;
 	int64_t last_rate_ms;

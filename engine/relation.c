@@ -78,6 +78,7 @@ void relation_free(struct relationship *rel)
 	for (size_t i = 0; i < rel->n_pairs; i++)
 		pair_free(rel->pairs[i]);
 	free(rel->pairs);
+	priority_group_unref(rel->priority);
 	free((char *)rel->row.spec);
 	free((char *)rel->row.pool);
 	free((char *)rel->row.setting);
@@ -530,13 +531,27 @@ void pair_watch_complete(struct pair *p, struct image *image)
 	image_set_source(image, NULL, p->source->obj.name, true, watcher_of(p, &w));
 }
 
+/* Its copy gets its priority and limit; false: out of memory. */
+static bool set_priority(const struct pair *p, struct image *image)
+{
+	struct relationship *rel = p->rel;
+
+	if (!rel->priority &&
+	    priority_group_new(&p->source->engine->dataops.priority,
+			       rel->row.copy_priority, rel->row.max_bytes_per_second,
+			       &rel->priority) < 0)
+		return false;
+	image_set_priority(image, rel->priority);
+	return true;
+}
+
 void pair_connect(struct pair *p, struct image *image, struct point *point)
 {
 	struct image_watcher w;
 
 	if (!point)
 		point = direct_point(p);
-	if (!point)
+	if (!point || !set_priority(p, image))
 		return;
 	image_set_source(image, point, p->source->obj.name,
 			 p->rel->row.sync_type != CIM_SYNC_SNAPSHOT ||

@@ -57,8 +57,6 @@ static int check_own_keys(struct replica_call *call, const struct config_setting
 
 	if (s->shared_method == CONFIG_SHARED_DOUBLE_SCAN)
 		what = "shared_method = double-scan";
-	else if (s->max_bytes_per_second)
-		what = "max_bytes_per_second";
 	else if (hooks && s->shared_method != CONFIG_SHARED_QUIESCE)
 		what = "a command without shared_method = quiesce";
 	if (!what)

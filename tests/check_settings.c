@@ -19,6 +19,7 @@
 #include <fcntl.h>
 
 #include "conf/cim.h"
+#include "conf/timefmt.h"
 #include "engine/fence_set.h"
 #include "tests/whole.h"
 
@@ -116,12 +117,12 @@ static void add_element(const char *name, const char *scheme, off_t size)
 }
 
 /* Through the fault back end, with the rules of set_rules("NAME.rules"). */
-static void add_faulty(const char *name)
+static void add_faulty(const char *name, off_t size)
 {
 	char scheme[256];
 
 	snprintf(scheme, sizeof(scheme), "fault:%s.rules:file:", whole_path("%s", name));
-	add_element(name, scheme, WHOLE_LUN);
+	add_element(name, scheme, size);
 }
 
 static void set_rules(const char *file, const char *text)
@@ -370,7 +371,7 @@ START_TEST(beside_a_broken_member_the_copy_can_be_suspended)
 	uint64_t g;
 
 	setup("");
-	add_faulty("h");
+	add_faulty("h", WHOLE_LUN);
 	whole_fill("h", 2097152 / WHOLE_CHUNK, 1);
 	whole_group("prod", "f h");
 	whole_rules(slow_rules);
@@ -474,6 +475,157 @@ START_TEST(a_manual_copy_goes_on_after_a_restart)
 }
 END_TEST
 
+/* ---- CopyPriority ------------------------------------------------------------------------ */
+
+/* All is read, also where nothing is; each read takes that long. */
+static const char *slow_reads(unsigned ms)
+{
+	static char text[160];
+
+	snprintf(text, sizeof(text),
+		 "[x]\nevent = extents\nerrno = EOPNOTSUPP\n"
+		 "[r]\nevent = read\ndelay_ms = %u\n",
+		 ms);
+	return text;
+}
+
+static const char stall_reads[] = "[x]\nevent = extents\nerrno = EOPNOTSUPP\n"
+				  "[r]\nevent = read\nstall = yes\n";
+
+static uint64_t copy_of(const char *element, const char *priority)
+{
+	char name[64], text[192];
+	uint64_t g;
+
+	snprintf(name, sizeof(name), "of-%s", element);
+	g = whole_make(ENGINE_GROUP, name);
+	snprintf(text, sizeof(text),
+		 "SourceElement=%s\nSyncType=Clone" RSD "CopyPriority=%s", element,
+		 priority);
+	spec(g, text, CIM_RETURN_JOB_STARTED);
+	return g;
+}
+
+enum { BIG = 96 << 20 };
+
+/* Two copies of equal size begin at once. */
+START_TEST(a_low_copy_makes_way_for_a_high_one)
+{
+	uint64_t high, low;
+
+	setup("");
+	add_faulty("h1", BIG);
+	add_faulty("h2", BIG);
+	set_rules("h1.rules", stall_reads);
+	set_rules("h2.rules", stall_reads);
+	low = copy_of("h1", "Low");
+	high = copy_of("h2", "High");
+	ck_assert_uint_eq(whole_info(low).copy_priority, CIM_PRIORITY_LOW);
+	ck_assert_uint_eq(whole_info(high).copy_priority, CIM_PRIORITY_HIGH);
+	set_rules("h1.rules", slow_reads(10));
+	set_rules("h2.rules", slow_reads(10));
+	whole_wait_state(high, CIM_COPY_SYNCHRONIZED);
+	/* The other has not a third. */
+	ck_assert_uint_lt(whole_info(low).bytes_copied, BIG / 3);
+	ck_assert_uint_eq(whole_state(low), CIM_COPY_UNSYNCHRONIZED);
+	/* And is as fast now. */
+	whole_wait_state(low, CIM_COPY_SYNCHRONIZED);
+	whole_teardown();
+}
+END_TEST
+
+START_TEST(a_changed_priority_takes_effect_at_once_and_stays)
+{
+	uint64_t high, low;
+	struct engine_command cmd;
+
+	setup("");
+	add_faulty("h1", BIG);
+	add_faulty("h2", BIG);
+	set_rules("h2.rules", stall_reads);
+	set_rules("h1.rules", stall_reads);
+	high = copy_of("h2", "High");
+	low = copy_of("h1", "Low");
+	/* Beside a fetch of High that does not end it gets one in 1.6 s: minutes for all. */
+	set_rules("h1.rules", slow_reads(100));
+	whole_until(whole_info(low).bytes_copied > 0);
+	ck_assert_uint_lt(whole_info(low).bytes_copied, BIG / 2);
+	whole_put(low, GROUP_COPY_PRIORITY, "5\n", &cmd);
+	ck_assert_uint_eq(cmd.outcome.code, CIM_RETURN_INVALID_PARAMETER);
+	ck_assert_uint_eq(whole_put(low, GROUP_COPY_PRIORITY, "urgent\n", NULL), 0);
+	ck_assert_uint_eq(whole_info(low).copy_priority, CIM_PRIORITY_URGENT);
+	whole_wait_state(low, CIM_COPY_SYNCHRONIZED);
+	ck_assert_uint_eq(whole_info(high).bytes_copied, 0);
+	/* It is the relationship's from now on. */
+	whole_stop();
+	set_rules("h2.rules", "");
+	ck_assert_int_eq(whole_start(), 0);
+	ck_assert_uint_eq(whole_info(low).copy_priority, CIM_PRIORITY_URGENT);
+	ROW_HAS("spec", whole_list(ENGINE_GROUP, low, GROUP_SPEC),
+		"\nCopyPriority=Low\n");
+	whole_wait_state(high, CIM_COPY_SYNCHRONIZED);
+	whole_teardown();
+}
+END_TEST
+
+/* Requests of users to another element. */
+START_TEST(a_low_copy_makes_way_for_users)
+{
+	struct engine_handle *h;
+	unsigned char buf[WHOLE_CHUNK];
+	uint64_t g;
+
+	setup("");
+	add_faulty("h1", BIG);
+	set_rules("h1.rules", stall_reads);
+	g = copy_of("h1", "Low");
+	h = whole_open("a", false);
+	set_rules("h1.rules", slow_reads(20));
+	/* Half a second of it alone, or at most four in 160 ms beside these: not even when
+	 * this is interrupted now and then is it done. */
+	for (unsigned i = 0; i < 200; i++) {
+		ck_assert_int_eq(whole_read(h, 2 * (i % 32), buf), 0);
+		usleep(5000);
+	}
+	ck_assert_uint_eq(whole_state(g), CIM_COPY_UNSYNCHRONIZED);
+	engine_data_close(h);
+	whole_wait_state(g, CIM_COPY_SYNCHRONIZED);
+	whole_teardown();
+}
+END_TEST
+
+/* ---- max_bytes_per_second ------------------------------------------------------------------ */
+
+/* Of two members together, and on after a restart. */
+START_TEST(a_limit_holds_for_all_copies_of_a_relationship)
+{
+	enum { LIMIT = 4 << 20, SIZE = 4 << 20, BEGIN = LIMIT / 10 + (2 << 20) };
+	uint64_t g, left, began_ns;
+	struct group_info info;
+
+	setup("\n[setting slow]\nmax_bytes_per_second = 4M\n");
+	add_faulty("h1", SIZE);
+	add_faulty("h2", SIZE);
+	set_rules("h1.rules", slow_reads(0));
+	set_rules("h2.rules", slow_reads(0));
+	whole_group("prod", "h1 h2");
+	g = whole_make(ENGINE_GROUP, "g");
+	spec(g, "SourceGroup=prod\nSyncType=Clone\nReplicationSettingData=slow",
+	     CIM_RETURN_JOB_STARTED);
+	whole_until(whole_info(g).bytes_copied >= 3 << 20);
+	whole_stop();
+	ck_assert_int_eq(whole_start(), 0);
+	began_ns = timefmt_monotonic_ns();
+	info = whole_info(g);
+	left = 2 * SIZE - info.bytes_copied - info.bytes_skipped;
+	ck_assert_uint_gt(left, BEGIN);
+	whole_wait_state(g, CIM_COPY_SYNCHRONIZED);
+	ck_assert_uint_gt((timefmt_monotonic_ns() - began_ns) / 1000000,
+			  (left - BEGIN) / (LIMIT / 1000));
+	whole_teardown();
+}
+END_TEST
+
 int main(void)
 {
 	const TTest *const tests[] = {
@@ -487,6 +639,10 @@ int main(void)
 		a_manual_copy_is_suspended_by_a_new_login,
 		an_automatic_copy_goes_on,
 		a_manual_copy_goes_on_after_a_restart,
+		a_low_copy_makes_way_for_a_high_one,
+		a_changed_priority_takes_effect_at_once_and_stays,
+		a_low_copy_makes_way_for_users,
+		a_limit_holds_for_all_copies_of_a_relationship,
 	};
 
 	return unit_main("settings", tests, ROWS(tests));

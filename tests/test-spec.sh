@@ -221,7 +221,6 @@ table new <<'END'
 5|ENOENT|no \[setting fast\].*paired.*reserved|SourceGroup=prod SyncType=Clone ReplicationSettingData=fast
 1|ENOTSUP|ReplicationSettingData=scanned.*double-scan|SourceGroup=mixed SyncType=Clone ReplicationSettingData=scanned
 1|ENOTSUP|ReplicationSettingData=paired: Pairing|SourceGroup=prod SyncType=Clone ReplicationSettingData=paired
-1|ENOTSUP|ReplicationSettingData=slow: max_bytes_per_second|SourceGroup=prod SyncType=Clone ReplicationSettingData=slow
 1|ENOTSUP|ReplicationSettingData=unasked: a command without|SourceGroup=prod SyncType=Clone ReplicationSettingData=unasked
 1|ENOTSUP|Snapshot.*"open0"|SourceGroup=mixed SyncType=Snapshot ReplicationSettingData=quiesced
 1|ENOTSUP|section.*not supported|SourceGroup=prod\nSyncType=Clone\n[ReplicationSettingData]\nPairing=2\n[Run]
