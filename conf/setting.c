@@ -42,6 +42,10 @@ enum { NONE = -1 };
 #define ANY_PRIORITY                                             \
 	(BIT(CIM_PRIORITY_NOT_MANAGED) | BIT(CIM_PRIORITY_LOW) | \
 	 BIT(CIM_PRIORITY_SAME) | BIT(CIM_PRIORITY_HIGH) | BIT(CIM_PRIORITY_URGENT))
+#define ANY_THIN                                                   \
+	(BIT(SETTING_THIN_TO_THIN) | BIT(SETTING_THIN_TO_FULL) |   \
+	 BIT(SETTING_FULL_TO_THIN) | BIT(SETTING_THIN_AS_SOURCE) | \
+	 BIT(SETTING_THIN_POOL) | BIT(SETTING_THIN_IMPLEMENTATION))
 #define ANY_OF_TWO (BIT(2) | BIT(3)) /* of a map with these two values */
 
 /*
@@ -67,7 +71,7 @@ enum { NONE = -1 };
 	  SETTING_SUPPLIER_INSTRUMENTATION, SETTING_SUPPLIER_INSTRUMENTATION, NOT_BUILT, \
 	  NOT_BUILT)                                                                     \
 	X(ThinProvisioningPolicy, 8, TYPE_MAP, &thin, 0, SETTING_THIN_IMPLEMENTATION,    \
-	  SETTING_THIN_IMPLEMENTATION, NOT_BUILT, NOT_BUILT)                             \
+	  SETTING_THIN_IMPLEMENTATION, ANY_THIN, ANY_THIN)                               \
 	X(Pairing, 9, TYPE_MAP, &pairing, 0, SETTING_PAIRING_EXACT,                      \
 	  SETTING_PAIRING_EXACT, NOT_BUILT, NOT_BUILT)                                   \
 	X(FailedCopyStopsHostIO, 10, TYPE_BOOLEAN, NULL, 0, false, false, FALSE_ONLY,    \
@@ -79,7 +83,8 @@ enum { NONE = -1 };
 	X(DeltaUpdateInterval, 13, TYPE_INTERVAL, NULL, 0, NONE, NONE, NOT_BUILT,        \
 	  NOT_BUILT)                                                                     \
 	X(DeltaUpdateBlocks, 14, TYPE_UINT64, NULL, 0, NONE, NONE, NOT_BUILT, NOT_BUILT) \
-	X(ReadOnly, 15, TYPE_MAP, &read_only, 0, NONE, NONE, NOT_BUILT, NOT_BUILT)       \
+	X(ReadOnly, 15, TYPE_MAP, &read_only, 0, NONE, NONE,                             \
+	  BIT(SETTING_READ_ONLY_TARGET), BIT(SETTING_READ_ONLY_TARGET))                  \
 	X(StorageCompressionPolicy, 16, TYPE_MAP, &compression, 0, NONE, NONE,           \
 	  NOT_BUILT, NOT_BUILT)                                                          \
 	X(TargetElementResourcePool, 17, TYPE_MAP, &target_pool, 0,                      \
@@ -87,7 +92,7 @@ enum { NONE = -1 };
 	  NOT_BUILT, NOT_BUILT)                                                          \
 	X(TargetElementGoal, 18, TYPE_MAP, &target_goal, 0,                              \
 	  SETTING_TARGET_GOAL_IMPLEMENTATION, SETTING_TARGET_GOAL_IMPLEMENTATION,        \
-	  NOT_BUILT, NOT_BUILT)                                                          \
+	  ANY_OF_TWO, ANY_OF_TWO)                                                        \
 	X(RRCSoftwareCompressionEnabled, 19, TYPE_BOOLEAN, NULL, 0, false, false,        \
 	  FALSE_ONLY, FALSE_ONLY)                                                        \
 	X(RRCHardwareCompressionEnabled, 20, TYPE_BOOLEAN, NULL, 0, false, false,        \

@@ -70,8 +70,7 @@ enum kind {
 	X(ReplicationSettingData, .kind = KIND_NAME, FIELD(setting))                   \
 	X(Job, .kind = KIND_OUTPUT)                                                    \
 	X(Synchronization, .kind = KIND_OUTPUT)                                        \
-	X(TargetSettingGoal, .kind = KIND_TEXT, FIELD(target_setting_goal),            \
-	  .is_later = true)                                                            \
+	X(TargetSettingGoal, .kind = KIND_TEXT, FIELD(target_setting_goal))            \
 	X(TargetPool, .kind = KIND_NAME, FIELD(target_pool))                           \
 	X(WaitForCopyState, .kind = KIND_ENUM, FIELD(wait_for_copy_state),             \
 	  .map = &cim_copy_state, .valid = WAIT_STATES, .built = WAIT_STATES)

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "conf/cleanup.h"
+#include "conf/setting.h"
 
 /* A reference to the image of an element, whose files are opened if it is complete
  * and nobody had it open; NULL: it has none, or its bytes are a volume's. */
@@ -33,10 +34,18 @@ static int get_image(struct engine *e, uint64_t id, struct image **ret_image)
 	return image_open(&e->dataops, pool, &params, ret_image);
 }
 
+bool element_is_read_only(const struct element *el)
+{
+	return el->read_only ||
+	       (el->target_of && relation_setting(el->target_of->rel, "ReadOnly") ==
+					 SETTING_READ_ONLY_TARGET);
+}
+
 /* Others write a shared element unseen, and see nothing of our caches. */
 static bool is_writable(const struct element *el)
 {
-	return el->exclusive || el->origin == STORE_ORIGIN_REPLICA;
+	return (el->exclusive || el->origin == STORE_ORIGIN_REPLICA) &&
+	       !element_is_read_only(el);
 }
 
 /* The complete image was opened: it becomes the element's. */

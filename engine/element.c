@@ -368,6 +368,7 @@ void element_image_params(const struct element *el, struct image_params *ret)
 		.generation = el->generation,
 		.complete = el->complete,
 		.clean = el->generation == 1,
+		.reserved = el->reserved,
 		.written = el->target_of && el->target_of->written,
 		.digests = has_digests(el),
 	};
@@ -396,7 +397,9 @@ void element_empty_image(struct element *el)
 		image_retire(image, true);
 	image_unref(image);
 	/* What has come to a LUN stays there. */
-	r = el->pool ? pool_empty_image(el->pool->pool, el->obj.id, el->size) : 0;
+	r = el->pool ?
+		    pool_empty_image(el->pool->pool, el->obj.id, el->size, el->reserved) :
+		    0;
 	if (r < 0)
 		log_warn(
 			"%s: what was written to it cannot be given back to the pool: %s",

@@ -114,6 +114,7 @@ struct element_info {
 	char vendor[9], product[17], revision[5], serial[253], wwn[260];
 	bool thin;
 	bool self_contained; /* an image that is complete: has `backing` */
+	bool read_only;	     /* nobody opens its data to write, whatever the mode */
 	unsigned operational_status; /* enum cim_operational_status */
 	char error[640];
 	char url[4200];
@@ -310,7 +311,7 @@ void engine_subscribe(struct engine *e,
 struct engine_handle;
 
 /* 0; -ENOENT; for writing -EROFS: an element that is `shared`, or a device that is
- * read-only; -EBUSY: a spec is about to overwrite it.  Images are always writable. */
+ * read-only, or an image that was made so; -EBUSY: a spec is about to overwrite it. */
 int engine_data_open(struct engine *e, uint64_t element, bool write, pid_t pid,
 		     struct engine_handle **ret_handle);
 void engine_data_close(struct engine_handle *handle);

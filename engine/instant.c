@@ -93,6 +93,7 @@ static int open_image(struct instant *in, struct instant_member *m)
 		.copy_size = m->size,
 		.digests = m->digests,
 		.resync = m->resync,
+		.reserved = m->reserve,
 	};
 
 	return image_open(&in->engine->dataops, m->pool->pool, &params, &m->image);
@@ -104,7 +105,7 @@ static int make_member(struct instant_member *m)
 	int r = 0;
 
 	if (m->make == INSTANT_IMAGE_NEW)
-		r = pool_create_image(pool, m->target, m->size, 1, false);
+		r = pool_create_image(pool, m->target, m->size, 1, m->reserve);
 	else if (m->make == INSTANT_IMAGE_MAP)
 		r = pool_create_map(pool, m->target, m->size, m->generation);
 	if (r >= 0 && m->make != INSTANT_IMAGE_NONE && m->digests)

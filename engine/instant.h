@@ -38,6 +38,7 @@ struct instant_member {
 	uint64_t target, generation;
 	bool digests; /* are kept of what is copied: a Clone */
 	bool resync;  /* INSTANT_IMAGE_MAP: what is the same is not copied again */
+	bool reserve; /* an image's space is allocated, and stays so */
 	/* Of a target that is a LUN (target_set_member()); size is the source's. */
 	struct volume *lun;
 	const char *lun_name;

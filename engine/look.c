@@ -146,7 +146,7 @@ static void fill_image(const struct element *el, struct element_info *ret)
 	ret->known = true;
 	ret->block_size = el->block_size ? el->block_size : 512;
 	ret->exclusive = true;
-	ret->thin = true;
+	ret->thin = !el->reserved;
 	ret->allocated = el->image ? image_allocated(el->image) : el->allocated;
 	/* What its point keeps of the source. */
 	if (el->target_of && el->target_of->point && el->target_of->point->point)
@@ -172,6 +172,7 @@ int engine_element_info(struct engine *e, uint64_t id, struct element_info *ret)
 	ret->configured = el->configured;
 	ret->is_image = el->origin == STORE_ORIGIN_REPLICA;
 	ret->exclusive = el->exclusive;
+	ret->read_only = element_is_read_only(el);
 	ret->reserved = el->status.reserved;
 	ret->size = el->size;
 	ret->operational_status = element_status(el);

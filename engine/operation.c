@@ -237,7 +237,8 @@ static bool cannot_restore(const struct relationship *rel, struct outcome *o)
 					     rel->row.name, source->obj.name);
 				return true;
 			}
-		if (source->have_info && source->info.read_only) {
+		if ((source->have_info && source->info.read_only) ||
+		    element_is_read_only(source)) {
 			outcome_fail(o, CIM_RETURN_FAILED, EROFS,
 				     "RestoreFromReplica: \"%s\" is read-only",
 				     source->obj.name);

@@ -305,6 +305,7 @@ static void set_member(struct instant_member *m, const struct pair *p, bool resy
 		.pool = pair_pool(p),
 		.size = pair_size(p),
 		.target = target->obj.id,
+		.reserve = target->reserved,
 	};
 	m->digests = p->rel->row.sync_type == CIM_SYNC_CLONE;
 	m->resync = m->digests && resync;

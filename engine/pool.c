@@ -305,6 +305,19 @@ void pool_point_map_file(uint64_t id, char *buf, size_t size)
 	snprintf(buf, size, "p%" PRIu64 ".map", id);
 }
 
+/* What does not fit is not begun: it would take all that others need meanwhile. */
+static int allocate(int fd, uint64_t size)
+{
+	struct statvfs st;
+
+	if (fstatvfs(fd, &st) < 0)
+		return -errno;
+	if (size / st.f_frsize >= st.f_bavail)
+		return -ENOSPC;
+	/* Not posix_fallocate(), which would write zeros where this is refused. */
+	return size > 0 && fallocate(fd, 0, 0, (off_t)size) < 0 ? -errno : 0;
+}
+
 static int create_raw(struct pool *pool, const char *file, uint64_t size, bool reserve)
 {
 	CLEANUP_CLOSE int fd = -1;
@@ -315,9 +328,12 @@ static int create_raw(struct pool *pool, const char *file, uint64_t size, bool r
 		return -errno;
 	if (ftruncate(fd, size) < 0)
 		return -errno;
-	/* Not posix_fallocate(), which would write zeros where this is refused. */
-	if (reserve && size > 0 && fallocate(fd, 0, 0, size) < 0)
-		return -errno;
+	if (reserve) {
+		int r = allocate(fd, size);
+
+		if (r < 0)
+			return r;
+	}
 	return fsync(fd) < 0 ? -errno : 0;
 }
 
@@ -372,12 +388,29 @@ int pool_create_digest(struct pool *pool, uint64_t id, uint64_t size, uint64_t g
 	return r < 0 ? r : digests_create(pool->dirfd, file, &params);
 }
 
-int pool_empty_image(struct pool *pool, uint64_t id, uint64_t size)
+/* What file systems that do not zero a range in place do: punched, and allocated anew. */
+static int zero_reserved(int fd, uint64_t size)
+{
+	const int keep = FALLOC_FL_KEEP_SIZE;
+
+	if (!size || !fallocate(fd, keep | FALLOC_FL_ZERO_RANGE, 0, (off_t)size))
+		return 0;
+	if (errno != EOPNOTSUPP)
+		return -errno;
+	return fallocate(fd, keep | FALLOC_FL_PUNCH_HOLE, 0, (off_t)size) < 0 ||
+			       fallocate(fd, keep, 0, (off_t)size) < 0 ?
+		       -errno :
+		       0;
+}
+
+int pool_empty_image(struct pool *pool, uint64_t id, uint64_t size, bool reserve)
 {
 	CLEANUP_CLOSE int fd = pool_open_image(pool, id, O_RDWR);
 
 	if (fd < 0)
 		return fd;
+	if (reserve)
+		return zero_reserved(fd, size);
 	return ftruncate(fd, 0) < 0 || ftruncate(fd, (off_t)size) < 0 ? -errno : 0;
 }
 

@@ -60,8 +60,8 @@ const char *pool_path(const struct pool *pool);
 int pool_create_image(struct pool *pool, uint64_t id, uint64_t size, uint64_t generation,
 		      bool reserve);
 
-/* Makes the raw file all hole. */
-int pool_empty_image(struct pool *pool, uint64_t id, uint64_t size);
+/* Makes the raw file all hole; with reserve all zero, and its space stays allocated. */
+int pool_empty_image(struct pool *pool, uint64_t id, uint64_t size, bool reserve);
 
 /* Syncs the directory. */
 int pool_sync(struct pool *pool);

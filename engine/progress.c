@@ -61,7 +61,8 @@ void pair_reserve(struct pair *p)
 	bool copying = pair_reads_point(p) && (p->rel->row.sync_type == CIM_SYNC_CLONE ||
 					       p->rel->row.detaching);
 
-	if (!copying || !p->target->pool)
+	/* What is reserved is allocated. */
+	if (!copying || !p->target->pool || p->target->reserved)
 		return;
 	pair_progress(p, &progress);
 	p->target->pool->reserving += progress.bytes_total - progress.bytes_present;

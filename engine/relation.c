@@ -832,6 +832,11 @@ static void tell_end(struct engine *e, struct relationship *rel, bool delete_ima
 		if (!delete_images)
 			engine_event(e, ENGINE_EVENT_CHANGED, ENGINE_ELEMENT,
 				     rel->pairs[i]->target->obj.id, element_files);
+		/* It may be written again, which its attributes are to show. */
+		if (!delete_images &&
+		    relation_setting(rel, "ReadOnly") == SETTING_READ_ONLY_TARGET)
+			engine_event(e, ENGINE_EVENT_CONTENT, ENGINE_ELEMENT,
+				     rel->pairs[i]->target->obj.id, 0);
 	}
 	if (rel->source_group)
 		engine_event(e, ENGINE_EVENT_CHANGED, ENGINE_GROUP,

@@ -57,6 +57,7 @@ static void call_free(struct replica_call *call)
 	free(call->targets);
 	free(call->members);
 	free(call->setting);
+	free(call->goal);
 	free(call->quiesce_command);
 	free(call->thaw_command);
 	free(call);
@@ -141,6 +142,8 @@ void replica_target_row(const struct replica_call *call, size_t i,
 		.wwn = "",
 		.pool = call->pool->obj.name,
 		.generation = 1,
+		.reserved = replica_is_thick(call, source),
+		.read_only = replica_is_read_only(call, source),
 		.created = call->now_ms,
 		.modified = call->now_ms,
 	};
@@ -213,6 +216,7 @@ static void make_image_row(struct replica_call *call, size_t i)
 	call->members[i].digests = call->spec.sync_type == CIM_SYNC_CLONE;
 	call->members[i].target = call->target_ids[i];
 	call->members[i].generation = 1;
+	call->members[i].reserve = row.reserved;
 }
 
 /* A LUN: without an instant nothing is made for it. */

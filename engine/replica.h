@@ -28,6 +28,7 @@ struct replica_call {
 	struct pool_object *pool;
 	const struct group *same_name;
 	char *setting; /* the lines of ReplicationSettingData; never NULL once taken */
+	char *goal;    /* the same of TargetSettingGoal; NULL: it was not given */
 	uint64_t max_bytes_per_second;
 	unsigned consistency, consistency_state;
 	unsigned shared_method; /* enum config_shared_method, of what needs one */
@@ -49,6 +50,9 @@ struct replica_call {
 int replica_take_setting(struct replica_call *call);
 int replica_check_setting(struct replica_call *call);
 unsigned replica_setting(const struct replica_call *call, const char *property);
+/* What the image of a source is to be like. */
+bool replica_is_thick(const struct replica_call *call, const struct element *source);
+bool replica_is_read_only(const struct replica_call *call, const struct element *source);
 
 /* replica_consistency.c: decides Consistency and how it comes about. */
 int replica_decide_consistency(struct replica_call *call);

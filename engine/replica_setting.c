@@ -83,6 +83,73 @@ static int take_named(struct replica_call *call, const struct config_setting *s)
 	return 0;
 }
 
+/* The name of a [setting] that has nothing but what a target can be like. */
+static int check_goal(struct replica_call *call, const struct config_setting *s)
+{
+	const char *wrong = *s->quiesce_command	    ? "quiesce_command" :
+			    *s->thaw_command	    ? "thaw_command" :
+			    s->shared_method	    ? "shared_method" :
+			    s->max_bytes_per_second ? "max_bytes_per_second" :
+						      NULL;
+	char error[OUTCOME_SENTENCE_MAX / 2];
+
+	for (int i = 0; i < SETTING_N_PROPERTIES && !wrong; i++) {
+		bool is_goal = false;
+
+		for (size_t k = 0; k < setting_n_goal_names; k++)
+			is_goal |= !strcmp(setting_names[i], setting_goal_names[k]);
+		if (!is_goal && setting_is_given(s->properties, setting_names[i]))
+			wrong = setting_names[i];
+	}
+	if (wrong)
+		return outcome_fail(
+			&call->outcome, CIM_RETURN_INVALID_PARAMETER, 0,
+			"TargetSettingGoal=%s: %s is not what a target is like; name a "
+			"[setting] of nothing but %s and %s",
+			s->name, wrong, setting_goal_names[0], setting_goal_names[1]);
+	if (setting_check_lines(s->properties, call->spec.sync_type, error,
+				sizeof(error)) < 0)
+		return outcome_fail(&call->outcome, CIM_RETURN_NOT_SUPPORTED, 0,
+				    "TargetSettingGoal=%s: %s", s->name, error);
+	return 0;
+}
+
+/* A section has a '=', a name has none. */
+static int take_goal(struct replica_call *call)
+{
+	const char *goal = call->spec.target_setting_goal;
+	const struct config_setting *s = NULL;
+	int r = 0;
+
+	if (!goal)
+		return 0;
+	if (!strchr(goal, '='))
+		r = find_setting(call, "TargetSettingGoal", goal, &s);
+	if (!r && s)
+		r = check_goal(call, s);
+	if (r < 0)
+		return r;
+	call->goal = strdup(s ? s->properties : goal);
+	return call->goal ? 0 : no_memory(call);
+}
+
+/* It can be said twice, but not differently. */
+static int check_policies(struct replica_call *call)
+{
+	const char *name = "ThinProvisioningPolicy";
+	unsigned sync_type = call->spec.sync_type;
+
+	if (!setting_is_given(call->setting, name) ||
+	    !setting_is_given(call->goal, name) ||
+	    setting_value(call->setting, name, sync_type) ==
+		    setting_value(call->goal, name, sync_type))
+		return 0;
+	return outcome_fail(&call->outcome, CIM_RETURN_INVALID_PARAMETER, 0,
+			    "%s: ReplicationSettingData and TargetSettingGoal have "
+			    "different values; give one of them",
+			    name);
+}
+
 int replica_take_setting(struct replica_call *call)
 {
 	const struct config_setting *s = NULL;
@@ -100,14 +167,66 @@ int replica_take_setting(struct replica_call *call)
 	call->setting = strdup(lines ? lines : "");
 	call->quiesce_command = strdup(s ? s->quiesce_command : "");
 	call->thaw_command = strdup(s ? s->thaw_command : "");
-	return call->setting && call->quiesce_command && call->thaw_command ?
-		       0 :
-		       no_memory(call);
+	if (!call->setting || !call->quiesce_command || !call->thaw_command)
+		return no_memory(call);
+	r = take_goal(call);
+	return r < 0 ? r : check_policies(call);
 }
 
 unsigned replica_setting(const struct replica_call *call, const char *property)
 {
 	return setting_value(call->setting, property, call->spec.sync_type);
+}
+
+static bool takes_after_source(const struct replica_call *call)
+{
+	return !call->goal && replica_setting(call, "TargetElementGoal") ==
+				      SETTING_TARGET_GOAL_AS_SOURCE;
+}
+
+/* The half of the policy that speaks of the target decides. */
+bool replica_is_thick(const struct replica_call *call, const struct element *source)
+{
+	const char *name = "ThinProvisioningPolicy";
+	const char *lines =
+		setting_is_given(call->goal, name) ? call->goal : call->setting;
+	unsigned policy = setting_value(lines, name, call->spec.sync_type);
+
+	if (!setting_is_given(lines, name) && takes_after_source(call))
+		policy = SETTING_THIN_AS_SOURCE;
+	if (policy != SETTING_THIN_AS_SOURCE)
+		return policy == SETTING_THIN_TO_FULL;
+	return element_is_lun(source) ? source->have_info && !source->info.thin :
+					source->reserved;
+}
+
+bool replica_is_read_only(const struct replica_call *call, const struct element *source)
+{
+	if (setting_value(call->goal, "ReadOnly", call->spec.sync_type) ==
+	    SETTING_READ_ONLY_TARGET)
+		return true;
+	return takes_after_source(call) &&
+	       (source->read_only || (source->have_info && source->info.read_only));
+}
+
+/* What is said of targets that are made, where none are. */
+static int check_given_targets(struct replica_call *call)
+{
+	unsigned policy = replica_setting(call, "ThinProvisioningPolicy");
+	const char *name =
+		policy != SETTING_THIN_IMPLEMENTATION && policy != SETTING_THIN_POOL ?
+			"ThinProvisioningPolicy" :
+		replica_setting(call, "TargetElementGoal") ==
+				SETTING_TARGET_GOAL_AS_SOURCE ?
+			"TargetElementGoal" :
+			NULL;
+
+	if (!call->targets || !name)
+		return 0;
+	return outcome_fail(&call->outcome, CIM_RETURN_INVALID_PARAMETER, 0,
+			    "%s speaks of targets that are made, and those of "
+			    "TargetGroup=%s are there already, as they are; leave it out",
+			    name, call->spec.target_group);
 }
 
 /* One fate, or each its own. */
@@ -148,5 +267,7 @@ int replica_check_setting(struct replica_call *call)
 {
 	int r = check_fate(call);
 
-	return r < 0 ? r : check_methodology(call);
+	if (!r)
+		r = check_methodology(call);
+	return r < 0 ? r : check_given_targets(call);
 }

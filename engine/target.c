@@ -75,6 +75,12 @@ static int check_exclusions(struct replica_call *call, const struct group *g)
 				    "TargetPool=%s excludes TargetGroup=%s, which has "
 				    "members: they are the targets; leave TargetPool out",
 				    call->spec.target_pool, g->obj.name);
+	if (call->spec.target_setting_goal)
+		return outcome_fail(
+			&call->outcome, CIM_RETURN_INVALID_PARAMETER, 0,
+			"TargetSettingGoal excludes TargetGroup=%s, which has members: "
+			"they are the targets, as they are; leave TargetSettingGoal out",
+			g->obj.name);
 	if (g->n_members != call->n)
 		return invalid(
 			call, 0,

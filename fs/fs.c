@@ -251,6 +251,9 @@ static int check_size(fuse_req_t req, const struct node *node, const struct stat
 {
 	int r = is_open ? 0 : perm_check_req(req, st, W_OK);
 
+	/* An image that is read-only, to all. */
+	if (r < 0 && node_type(node) == NODE_TYPE_DATA && !(st->st_mode & 0222))
+		return -EROFS;
 	if (r < 0)
 		return r;
 	switch (node_type(node)) {
@@ -306,15 +309,28 @@ static void on_readlink(fuse_req_t req, fuse_ino_t ino)
 		fuse_reply_readlink(req, target.s);
 }
 
+/* As an open would answer. */
+static bool is_read_only(struct fs *fs, const struct node *node)
+{
+	struct element_info info;
+
+	return node_type(node) == NODE_TYPE_DATA &&
+	       !engine_element_info(fs->engine, node->id, &info) && info.read_only;
+}
+
 static void on_access(fuse_req_t req, fuse_ino_t ino, int mask)
 {
 	struct node node;
 	struct stat st;
+	int r;
 
 	if (!get_node(req, ino, &node))
 		return;
 	tree_mode(fs_of(req), &node, &st);
-	fuse_reply_err(req, -perm_check_req(req, &st, mask));
+	r = perm_check_req(req, &st, mask);
+	if (!r && mask & W_OK && is_read_only(fs_of(req), &node))
+		r = -EROFS;
+	fuse_reply_err(req, -r);
 }
 
 static void on_statfs(fuse_req_t req, fuse_ino_t ino)

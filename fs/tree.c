@@ -429,6 +429,8 @@ static int data_attr(struct fs *fs, const struct node *node, struct stat *st,
 
 	if (r < 0)
 		return r;
+	if (info.read_only)
+		st->st_mode &= ~(mode_t)0222;
 	st->st_nlink = info.is_image ? 2 : 1;
 	st->st_size = info.known ? (off_t)info.size : 0;
 	st->st_blocks = info.known ? data_blocks(&info) : 0;

@@ -342,6 +342,7 @@ START_TEST(features_are_there_or_refused)
 	bool counted, grouped;
 	uint64_t g, h;
 
+	whole_daemon("\n[setting thick]\nThinProvisioningPolicy = 3\n");
 	whole_setup();
 	whole_group("src", "a b");
 	whole_make(ENGINE_GROUP, "none");
@@ -387,6 +388,7 @@ START_TEST(features_are_there_or_refused)
 	ck_assert_str_eq(text_of(CAP_LIST_OPERATIONS), "");
 	ck_assert_str_eq(text_of(CAP_TOKENIZED), "");
 	whole_teardown();
+	whole_daemon("");
 }
 END_TEST
 

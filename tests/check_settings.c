@@ -50,33 +50,12 @@ int __wrap_fence_set_close(FENCE_PARAMETERS)
 	return __real_fence_set_close(e, volumes, n, timeout_ms, ready, opaque, ret_set);
 }
 
-static bool is_ready(const char *element)
-{
-	struct element_info info;
-
-	engine_element_info(engine, whole_element(element), &info);
-	return info.operational_status == CIM_STATUS_OK;
-}
-
 /* settings: sections of the configuration. */
 static void setup(const char *settings)
 {
 	whole_daemon(settings);
 	whole_setup();
-	whole_until(is_ready("f"));
-}
-
-/* A spec of one parameter or property a line, without [Run]; the code has to be that. */
-static struct engine_command spec(uint64_t g, const char *text, unsigned code)
-{
-	struct engine_command cmd;
-	char lines[768];
-
-	snprintf(lines, sizeof(lines), "%s\n[Run]\n", text);
-	whole_put(g, GROUP_SPEC, lines, &cmd);
-	ck_assert_msg(cmd.outcome.code == code, "%s: %u %s", text, cmd.outcome.code,
-		      cmd.outcome.sentence);
-	return cmd;
+	whole_until(whole_is_ready("f"));
 }
 
 #define RSD "\n[ReplicationSettingData]\n"
@@ -84,45 +63,6 @@ static struct engine_command spec(uint64_t g, const char *text, unsigned code)
 static void end(uint64_t g)
 {
 	whole_control(g, "ReturnToResourcePool", 0);
-}
-
-static void write_element(const char *name, enum element_file file, const char *text)
-{
-	struct engine_command cmd = { .verb = ENGINE_WRITE,
-				      .class = ENGINE_ELEMENT,
-				      .id = whole_element(name),
-				      .file = file,
-				      .text = text,
-				      .len = strlen(text) };
-
-	whole_run(cmd, &cmd);
-	ck_assert_msg(!cmd.outcome.error, "%s: %s", text, cmd.outcome.sentence);
-}
-
-/* An exclusive element over a new file of that many bytes; scheme: "file:", or that of
- * the fault back end. */
-static void add_element(const char *name, const char *scheme, off_t size)
-{
-	int fd = open(whole_path("%s", name), O_RDWR | O_CREAT | O_EXCL, 0600);
-	char url[512];
-
-	ck_assert_int_ge(fd, 0);
-	ck_assert_int_eq(ftruncate(fd, size), 0);
-	close(fd);
-	whole_make(ENGINE_ELEMENT, name);
-	snprintf(url, sizeof(url), "%s//%s\n", scheme, whole_path("%s", name));
-	write_element(name, ELEMENT_ACCESS, "exclusive\n");
-	write_element(name, ELEMENT_URL, url);
-	whole_until(is_ready(name));
-}
-
-/* Through the fault back end, with the rules of set_rules("NAME.rules"). */
-static void add_faulty(const char *name, off_t size)
-{
-	char scheme[256];
-
-	snprintf(scheme, sizeof(scheme), "fault:%s.rules:file:", whole_path("%s", name));
-	add_element(name, scheme, size);
 }
 
 static void set_rules(const char *file, const char *text)
@@ -148,10 +88,10 @@ START_TEST(a_section_is_read_back_in_its_canonical_form)
 
 	setup("");
 	g = whole_make(ENGINE_GROUP, "g");
-	spec(g,
-	     "SourceElement=a\nSyncType=8" RSD "CopyRecoveryMode=3\n"
-	     "DesiredCopyMethodology=snap and clone\nConsistentPointInTime=yes",
-	     CIM_RETURN_JOB_STARTED);
+	whole_spec(g,
+		   "SourceElement=a\nSyncType=8" RSD "CopyRecoveryMode=3\n"
+		   "DesiredCopyMethodology=snap and clone\nConsistentPointInTime=yes",
+		   CIM_RETURN_JOB_STARTED);
 	ck_assert_str_eq(whole_list(ENGINE_GROUP, g, GROUP_SPEC), canonical);
 	for (unsigned i = 0; i < 2; i++) {
 		info = whole_info(g);
@@ -180,17 +120,19 @@ START_TEST(a_named_setting_stays_as_it_was_taken)
 	setup("\n[setting careful]\nCopyRecoveryMode = Manual\n"
 	      "[setting later]\nDeltaUpdateInterval = 00000000000500.000000:000\n");
 	g = whole_make(ENGINE_GROUP, "g");
-	cmd = spec(g, "SourceElement=a\nSyncType=Clone\nReplicationSettingData=carful",
-		   CIM_RETURN_INVALID_PARAMETER);
+	cmd = whole_spec(g,
+			 "SourceElement=a\nSyncType=Clone\nReplicationSettingData=carful",
+			 CIM_RETURN_INVALID_PARAMETER);
 	ck_assert_int_eq(cmd.outcome.error, ENOENT);
 	ROW_HAS("names", cmd.outcome.sentence, "settings: careful, later");
-	cmd = spec(g, "SourceElement=a\nSyncType=Clone\nReplicationSettingData=later",
-		   CIM_RETURN_NOT_SUPPORTED);
+	cmd = whole_spec(g,
+			 "SourceElement=a\nSyncType=Clone\nReplicationSettingData=later",
+			 CIM_RETURN_NOT_SUPPORTED);
 	ROW_HAS("later", cmd.outcome.sentence,
 		"ReplicationSettingData=later: DeltaUpdateInterval");
 	ck_assert(!whole_info(g).has_relationship);
-	spec(g, "SourceElement=a\nSyncType=Clone\nReplicationSettingData=careful",
-	     CIM_RETURN_JOB_STARTED);
+	whole_spec(g, "SourceElement=a\nSyncType=Clone\nReplicationSettingData=careful",
+		   CIM_RETURN_JOB_STARTED);
 	ROW_HAS("spec", whole_list(ENGINE_GROUP, g, GROUP_SPEC),
 		"\nReplicationSettingData=careful\n");
 	ck_assert_uint_eq(whole_info(g).copy_recovery_mode, CIM_RECOVERY_MANUAL);
@@ -244,7 +186,7 @@ START_TEST(what_is_refused_changes_nothing)
 	setup("");
 	g = whole_make(ENGINE_GROUP, "g");
 	for (size_t i = 0; i < ROWS(rows); i++) {
-		struct engine_command cmd = spec(g, rows[i].text, rows[i].code);
+		struct engine_command cmd = whole_spec(g, rows[i].text, rows[i].code);
 
 		ROW_HAS(rows[i].text, cmd.outcome.sentence, rows[i].sentence);
 		ck_assert(!whole_info(g).has_relationship);
@@ -260,7 +202,7 @@ END_TEST
 static void check_fences(uint64_t g, const char *text, unsigned n, size_t each)
 {
 	n_fenced = 0;
-	spec(g, text, 0);
+	whole_spec(g, text, 0);
 	ROW_EQ(text, n_fenced, n);
 	for (unsigned i = 0; i < n; i++)
 		ROW_EQ(text, fenced[i], each);
@@ -316,7 +258,7 @@ static uint64_t make_failing(const char *on_error)
 		 "SourceGroup=prod\nSyncType=Clone\nConsistency=2" RSD
 		 "OnGroupOrListError=%s",
 		 on_error);
-	spec(g, text, CIM_RETURN_JOB_STARTED);
+	whole_spec(g, text, CIM_RETURN_JOB_STARTED);
 	whole_until(whole_job(g).state == CIM_JOB_EXCEPTION);
 	ck_assert_uint_eq(whole_job(g).error_code, CIM_RETURN_FAILED);
 	ck_assert_uint_eq(whole_pair(g, 2).copy_state, CIM_COPY_BROKEN);
@@ -356,7 +298,7 @@ START_TEST(continue_lets_the_others_end)
 	whole_rules("");
 	ck_assert_int_eq(whole_start(), 0);
 	ck_assert_uint_eq(whole_state(g), CIM_COPY_MIXED);
-	whole_until(is_ready("f"));
+	whole_until(whole_is_ready("f"));
 	whole_control(g, "ResyncReplica", CIM_RETURN_JOB_STARTED);
 	whole_wait_state(g, CIM_COPY_SYNCHRONIZED);
 	whole_content("f", before);
@@ -371,16 +313,16 @@ START_TEST(beside_a_broken_member_the_copy_can_be_suspended)
 	uint64_t g;
 
 	setup("");
-	add_faulty("h", WHOLE_LUN);
+	whole_add_faulty("h", WHOLE_LUN);
 	whole_fill("h", 2097152 / WHOLE_CHUNK, 1);
 	whole_group("prod", "f h");
 	whole_rules(slow_rules);
 	set_rules("h.rules", medium_rules);
 	g = whole_make(ENGINE_GROUP, "g");
-	spec(g,
-	     "SourceGroup=prod\nSyncType=Clone\nConsistency=2" RSD
-	     "OnGroupOrListError=Continue",
-	     CIM_RETURN_JOB_STARTED);
+	whole_spec(g,
+		   "SourceGroup=prod\nSyncType=Clone\nConsistency=2" RSD
+		   "OnGroupOrListError=Continue",
+		   CIM_RETURN_JOB_STARTED);
 	whole_until(whole_pair(g, 2).copy_state == CIM_COPY_BROKEN);
 	ck_assert_uint_eq(whole_pair(g, 1).copy_state, CIM_COPY_UNSYNCHRONIZED);
 	ck_assert_uint_eq(whole_job(g).state, CIM_JOB_RUNNING);
@@ -407,10 +349,10 @@ static uint64_t lose_connection(const char *mode)
 	whole_rules(slow_rules);
 	snprintf(text, sizeof(text),
 		 "SourceElement=f\nSyncType=Clone" RSD "CopyRecoveryMode=%s", mode);
-	spec(g, text, CIM_RETURN_JOB_STARTED);
+	whole_spec(g, text, CIM_RETURN_JOB_STARTED);
 	whole_until(whole_info(g).percent_synced > 0);
 	whole_rules(away_rules);
-	whole_until(!is_ready("f"));
+	whole_until(!whole_is_ready("f"));
 	/* It breaks nothing. */
 	ck_assert_uint_eq(whole_state(g), CIM_COPY_UNSYNCHRONIZED);
 	whole_rules(slow_rules);
@@ -427,7 +369,7 @@ START_TEST(a_manual_copy_is_suspended_by_a_new_login)
 	whole_rules("");
 	whole_stop();
 	ck_assert_int_eq(whole_start(), 0);
-	whole_until(is_ready("f"));
+	whole_until(whole_is_ready("f"));
 	ck_assert_uint_eq(whole_state(g), CIM_COPY_SUSPENDED);
 	whole_control(g, "Resume", 0);
 	whole_wait_state(g, CIM_COPY_SYNCHRONIZED);
@@ -445,7 +387,7 @@ START_TEST(an_automatic_copy_goes_on)
 
 		ck_assert_uint_eq(whole_info(g).copy_recovery_mode,
 				  CIM_RECOVERY_AUTOMATIC);
-		whole_until(is_ready("f"));
+		whole_until(whole_is_ready("f"));
 		whole_rules("");
 		whole_wait_state(g, CIM_COPY_SYNCHRONIZED);
 		ck_assert_int_eq(whole_info(g).when_suspended, 0);
@@ -463,8 +405,8 @@ START_TEST(a_manual_copy_goes_on_after_a_restart)
 	setup("");
 	g = whole_make(ENGINE_GROUP, "g");
 	whole_rules(slow_rules);
-	spec(g, "SourceElement=f\nSyncType=Clone" RSD "CopyRecoveryMode=Manual",
-	     CIM_RETURN_JOB_STARTED);
+	whole_spec(g, "SourceElement=f\nSyncType=Clone" RSD "CopyRecoveryMode=Manual",
+		   CIM_RETURN_JOB_STARTED);
 	whole_until(whole_info(g).percent_synced > 0);
 	whole_stop();
 	whole_rules("");
@@ -502,7 +444,7 @@ static uint64_t copy_of(const char *element, const char *priority)
 	snprintf(text, sizeof(text),
 		 "SourceElement=%s\nSyncType=Clone" RSD "CopyPriority=%s", element,
 		 priority);
-	spec(g, text, CIM_RETURN_JOB_STARTED);
+	whole_spec(g, text, CIM_RETURN_JOB_STARTED);
 	return g;
 }
 
@@ -514,8 +456,8 @@ START_TEST(a_low_copy_makes_way_for_a_high_one)
 	uint64_t high, low;
 
 	setup("");
-	add_faulty("h1", BIG);
-	add_faulty("h2", BIG);
+	whole_add_faulty("h1", BIG);
+	whole_add_faulty("h2", BIG);
 	set_rules("h1.rules", stall_reads);
 	set_rules("h2.rules", stall_reads);
 	low = copy_of("h1", "Low");
@@ -540,8 +482,8 @@ START_TEST(a_changed_priority_takes_effect_at_once_and_stays)
 	struct engine_command cmd;
 
 	setup("");
-	add_faulty("h1", BIG);
-	add_faulty("h2", BIG);
+	whole_add_faulty("h1", BIG);
+	whole_add_faulty("h2", BIG);
 	set_rules("h2.rules", stall_reads);
 	set_rules("h1.rules", stall_reads);
 	high = copy_of("h2", "High");
@@ -576,7 +518,7 @@ START_TEST(a_low_copy_makes_way_for_users)
 	uint64_t g;
 
 	setup("");
-	add_faulty("h1", BIG);
+	whole_add_faulty("h1", BIG);
 	set_rules("h1.rules", stall_reads);
 	g = copy_of("h1", "Low");
 	h = whole_open("a", false);
@@ -604,14 +546,14 @@ START_TEST(a_limit_holds_for_all_copies_of_a_relationship)
 	struct group_info info;
 
 	setup("\n[setting slow]\nmax_bytes_per_second = 4M\n");
-	add_faulty("h1", SIZE);
-	add_faulty("h2", SIZE);
+	whole_add_faulty("h1", SIZE);
+	whole_add_faulty("h2", SIZE);
 	set_rules("h1.rules", slow_reads(0));
 	set_rules("h2.rules", slow_reads(0));
 	whole_group("prod", "h1 h2");
 	g = whole_make(ENGINE_GROUP, "g");
-	spec(g, "SourceGroup=prod\nSyncType=Clone\nReplicationSettingData=slow",
-	     CIM_RETURN_JOB_STARTED);
+	whole_spec(g, "SourceGroup=prod\nSyncType=Clone\nReplicationSettingData=slow",
+		   CIM_RETURN_JOB_STARTED);
 	whole_until(whole_info(g).bytes_copied >= 3 << 20);
 	whole_stop();
 	ck_assert_int_eq(whole_start(), 0);

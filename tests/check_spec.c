@@ -411,7 +411,6 @@ START_TEST(what_is_valid_but_later_is_not_supported)
 		{ "Mode=4" G, 1, EOPNOTSUPP, "Mode: Adaptive is not supported" },
 		{ "Mode=32770" G, 1, EOPNOTSUPP, "Mode: 32770 is a vendor's value" },
 		{ "TargetElementCount=257" E, 1, EOPNOTSUPP, "TargetElementCount: 257" },
-		{ "TargetSettingGoal=s" G, 1, EOPNOTSUPP, "TargetSettingGoal=s" },
 		{ INI "[ReplicationSettingData]\nTimeBeforeRemoval="
 		      "00000000000500.000000:000\n[Run]\n",
 		  1, EOPNOTSUPP,
@@ -422,8 +421,9 @@ START_TEST(what_is_valid_but_later_is_not_supported)
 		  "by this version of LunFS; supported: false" },
 		{ INI "[ReplicationSettingData]\nPairing=40000\n[Run]\n", 1, EOPNOTSUPP,
 		  "Pairing: 40000 is a vendor's value" },
-		{ INI "[TargetSettingGoal]\nThinProvisioningPolicy=4\n[Run]\n", 1,
-		  EOPNOTSUPP, "[TargetSettingGoal]: ThinProvisioningPolicy=Copy full" },
+		{ INI "[TargetSettingGoal]\nReadOnly=Both\n[Run]\n", 1, EOPNOTSUPP,
+		  "[TargetSettingGoal]: ReadOnly: Both is not supported for a Clone by this "
+		  "version of LunFS; supported: SyncedElement" },
 		/* the first in the method's order is told */
 		{ "TargetGroup=t Mode=4 SourceGroup=g SyncType=Mirror\n", 1, EOPNOTSUPP,
 		  "SyncType: Mirror" },

@@ -39,9 +39,9 @@ write_conf <<-END
 	[setting scanned]
 	shared_method = double-scan
 
-	[setting paired]
+	[setting kept]
 	shared_method = reserve
-	Pairing = Exact order
+	TimeBeforeRemoval = 00000000000500.000000:000
 
 	[setting slow]
 	shared_method = reserve
@@ -218,13 +218,13 @@ note "names and exclusions"
 
 # What this version does not do; 5 where it would be wrong in any version.
 table new <<'END'
-5|ENOENT|no \[setting fast\].*paired.*reserved|SourceGroup=prod SyncType=Clone ReplicationSettingData=fast
+5|ENOENT|no \[setting fast\].*kept.*reserved|SourceGroup=prod SyncType=Clone ReplicationSettingData=fast
 1|ENOTSUP|ReplicationSettingData=scanned.*double-scan|SourceGroup=mixed SyncType=Clone ReplicationSettingData=scanned
-1|ENOTSUP|ReplicationSettingData=paired: Pairing|SourceGroup=prod SyncType=Clone ReplicationSettingData=paired
+1|ENOTSUP|ReplicationSettingData=kept: TimeBeforeRemoval|SourceGroup=prod SyncType=Clone ReplicationSettingData=kept
 1|ENOTSUP|ReplicationSettingData=unasked: a command without|SourceGroup=prod SyncType=Clone ReplicationSettingData=unasked
 1|ENOTSUP|Snapshot.*"open0"|SourceGroup=mixed SyncType=Snapshot ReplicationSettingData=quiesced
-1|ENOTSUP|section.*not supported|SourceGroup=prod\nSyncType=Clone\n[ReplicationSettingData]\nPairing=2\n[Run]
-1|ENOTSUP|TargetSettingGoal|SourceGroup=prod SyncType=Clone TargetSettingGoal=thick
+1|ENOTSUP|AutoDelete: true is not supported|SourceGroup=prod\nSyncType=Clone\n[ReplicationSettingData]\nAutoDelete=true\n[Run]
+5|ENOENT|TargetSettingGoal: there is no \[setting thick\]|SourceGroup=prod SyncType=Clone TargetSettingGoal=thick
 1|ENOTSUP|TargetElementCount|SourceElement=f0 SyncType=Clone TargetElementCount=257
 END
 [ ! -e "$T/quiesced" ] && [ ! -e "$T/thawed" ] || fail "a command of a refused spec was run"

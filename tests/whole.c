@@ -344,6 +344,62 @@ unsigned whole_remove(enum engine_class class, uint64_t id)
 			 NULL);
 }
 
+struct engine_command whole_spec(uint64_t group, const char *text, unsigned code)
+{
+	struct engine_command cmd;
+	char lines[768];
+
+	snprintf(lines, sizeof(lines), "%s\n[Run]\n", text);
+	whole_put(group, GROUP_SPEC, lines, &cmd);
+	ck_assert_msg(cmd.outcome.code == code, "%s: %u %s", text, cmd.outcome.code,
+		      cmd.outcome.sentence);
+	return cmd;
+}
+
+bool whole_is_ready(const char *element)
+{
+	struct element_info info;
+
+	ck_assert_int_eq(engine_element_info(engine, whole_element(element), &info), 0);
+	return info.operational_status == CIM_STATUS_OK;
+}
+
+void whole_write_element(const char *name, enum element_file file, const char *text)
+{
+	struct engine_command cmd = { .verb = ENGINE_WRITE,
+				      .class = ENGINE_ELEMENT,
+				      .id = whole_element(name),
+				      .file = file,
+				      .text = text,
+				      .len = strlen(text) };
+
+	whole_run(cmd, &cmd);
+	ck_assert_msg(!cmd.outcome.error, "%s: %s", text, cmd.outcome.sentence);
+}
+
+void whole_add(const char *name, const char *scheme, off_t size)
+{
+	int fd = open(whole_path("%s", name), O_RDWR | O_CREAT | O_EXCL, 0600);
+	char url[512];
+
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(ftruncate(fd, size), 0);
+	close(fd);
+	whole_make(ENGINE_ELEMENT, name);
+	snprintf(url, sizeof(url), "%s//%s\n", scheme, whole_path("%s", name));
+	whole_write_element(name, ELEMENT_ACCESS, "exclusive\n");
+	whole_write_element(name, ELEMENT_URL, url);
+	whole_until(whole_is_ready(name));
+}
+
+void whole_add_faulty(const char *name, off_t size)
+{
+	char scheme[256];
+
+	snprintf(scheme, sizeof(scheme), "fault:%s.rules:file:", whole_path("%s", name));
+	whole_add(name, scheme, size);
+}
+
 /* ---- looking --------------------------------------------------------------------- */
 
 uint64_t whole_element(const char *name)

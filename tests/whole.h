@@ -65,6 +65,15 @@ uint64_t whole_replica(const char *name, const char *spec, unsigned code);
 /* Writes an operation that has to be answered with `code`. */
 void whole_control(uint64_t group, const char *operation, unsigned code);
 unsigned whole_remove(enum engine_class class, uint64_t id);
+/* A spec of one parameter or property a line, without [Run]: that has to be the code. */
+struct engine_command whole_spec(uint64_t group, const char *text, unsigned code);
+void whole_write_element(const char *name, enum element_file file, const char *text);
+/* An exclusive element over a new file DIR/NAME of that many bytes, all hole; scheme:
+ * "file:", or that of the fault back end. */
+void whole_add(const char *name, const char *scheme, off_t size);
+/* Through the fault back end, with the rules of the file DIR/NAME.rules. */
+void whole_add_faulty(const char *name, off_t size);
+bool whole_is_ready(const char *element);
 /* Runs SQL on the state store, behind the engine's back. */
 void whole_sql(const char *sql);
 
