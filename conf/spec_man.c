@@ -188,7 +188,20 @@ static void put_default(int property)
 	fputs(".\n", stdout);
 }
 
-static void put_property(const char *name, bool is_supported, bool with_default)
+/* What of it a spec can set so far. */
+static void put_support(int property)
+{
+	bool snapshot = setting_is_supported(property, CIM_SYNC_SNAPSHOT);
+	bool clone = setting_is_supported(property, CIM_SYNC_CLONE);
+
+	if (!snapshot && !clone)
+		puts("Not supported so far (1).");
+	else if (!snapshot || !clone)
+		printf("Of a %s not supported (1).\n", snapshot ? "Clone" : "Snapshot");
+}
+
+/* is_goal: whether that is supported is told by its parameter, and it has no defaults. */
+static void put_property(const char *name, bool is_goal)
 {
 	int property = setting_find(name);
 	unsigned lowest;
@@ -204,23 +217,22 @@ static void put_property(const char *name, bool is_supported, bool with_default)
 	else
 		put_sentence(setting_type(property));
 	fputs(".\n", stdout);
-	if (with_default)
-		put_default(property);
-	if (!is_supported)
-		puts("Not supported so far (1).");
+	if (is_goal)
+		return;
+	put_default(property);
+	put_support(property);
 }
 
 static void put_properties(void)
 {
 	for (int i = 0; i < SETTING_N_PROPERTIES; i++)
-		put_property(setting_names[i], setting_is_supported(i), true);
+		put_property(setting_names[i], false);
 }
 
-/* Whether a goal is supported is told by its parameter. */
 static void put_goals(void)
 {
 	for (size_t i = 0; i < setting_n_goal_names; i++)
-		put_property(setting_goal_names[i], true, false);
+		put_property(setting_goal_names[i], true);
 }
 
 /* ---- codes ------------------------------------------------------------------------------ */
