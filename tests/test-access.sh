@@ -66,6 +66,9 @@ sections()
 	access_point strange
 	chap
 	mutual wrong
+	access_point strict
+	chap
+	echo "header_digest = yes"
 	at tgt1 ap1 3 1
 	at own ap1 1 2 shared
 	printf '[setting reserved]\nshared_method = reserve\n'
@@ -83,6 +86,28 @@ echo tgt1 > groups/onto/members
 echo "own file0" > groups/mixed/members
 L1=$IQN:t1/1
 E1=${IQN}_t1_1
+
+# ---- the secrets ----
+
+# shown [OPTION OF GREP]: where the daemon, with all it can say of each request, shows one
+shown()
+{
+	local secrets=(-e "$secret" -e "$target_secret" -e "$wrong")
+	{
+		grep -aHF "${secrets[@]}" /proc/"$lunfs_pid"/{cmdline,environ} \
+			/proc/"$lunfs_pid"/task/*/{cmdline,environ,comm}
+		grep -raF "$@" "${secrets[@]}" "$MNT" "$STATE" "$POOL" "$CONF" "$T/lunfs.log"
+	} 2> /dev/null || :
+}
+
+# not_shown WHEN [OPTION OF GREP]: nor would it be overlooked
+not_shown()
+{
+	assert_eq "" "$(shown "${@:2}")" "a secret is shown $1"
+	printf '%s\n' $secret $target_secret $wrong > "$POOL/canary"
+	assert_eq 3 "$(shown "${@:2}" | grep -c "^$POOL/canary:")" "the look for secrets"
+	rm "$POOL/canary"
+}
 
 # ---- what is refused, and changes nothing ----
 
@@ -112,7 +137,7 @@ missing="No such file or directory"
 unsupported="Operation not supported"
 failed="Input/output error"
 refused 5 "$missing" \
-	'SourceAccessPoint: there is no \[access_point ap2\]; access points: ap1, both, liar, strange' \
+	'SourceAccessPoint: there is no \[access_point ap2\]; access points: ap1, both, liar, strange, strict' \
 	"SourceElement=$L1 SourceAccessPoint=ap2 SyncType=Clone"
 refused 5 "$missing" 'TargetAccessPoint: there is no \[access_point ap2\]' \
 	"SourceElement=own TargetAccessPoint=ap2 SyncType=Clone"
@@ -148,8 +173,12 @@ quickly()
 quickly refused 4 "$failed" \
 	"member $E1 at access point liar is not ready: .*authentication failure; see user" \
 	"SourceElement=$L1 SourceAccessPoint=liar SyncType=Clone"
+not_shown "where it was wrong"
 quickly refused 4 "$failed" 'at access point strange is not ready: .*did not prove who it is' \
 	"SourceElement=$IQN:t2/1 SourceAccessPoint=strange SyncType=Clone"
+not_shown "where the target's was wrong"
+quickly refused 4 "$failed" 'at access point strict is not ready: .*does not take HeaderDigest=CRC32C' \
+	"SourceElement=$L1 SourceAccessPoint=strict SyncType=Clone"
 # Neither does a write that is interrupted while it waits for a login.
 access_point dead 127.0.0.1:1 | sections | write_conf
 kill -HUP "$lunfs_pid"
@@ -205,19 +234,27 @@ note "mutual CHAP and header digest"
 
 # ---- its end ----
 
+# is_kept WHY: E1 is still there when what nothing uses has gone
+is_kept()
+{
+	echo "SourceElement=$IQN:t3/2 SourceAccessPoint=ap1 SyncType=Clone WaitForCopyState=Inactive" \
+		> groups/tick/spec
+	echo ReturnToResourcePool > groups/tick/control
+	wait_until 10 gone "elements/${IQN}_t3_2"
+	[ -d elements/$E1 ] || fail "$E1 went, though $1"
+}
+mkdir groups/tick groups/keep
 echo ReturnToResourcePool > groups/b/control
 echo ReturnToResourcePool > groups/e/control
-wait_until 10 gone "elements/${IQN}_t2_1"
-[ -d elements/$E1 ] || fail "$E1 went with the first of two relationships"
-mkdir groups/keep
+is_kept "it is in a relationship"
+[ ! -e "elements/${IQN}_t2_1" ] || fail "one of which nobody knows is left"
 echo $E1 > groups/keep/members
-exec {fd}< elements/$E1/data
 echo Detach > groups/a/control
 assert_eq "Not Applicable" "$(cat groups/a/CopyState)"
-kill -HUP "$lunfs_pid"
-wait_until 10 grep -qF "read again: nothing has changed" "$T/lunfs.log"
-[ -d elements/$E1 ] || fail "$E1 went while it was a member"
+is_kept "it is a member"
+exec {fd}< elements/$E1/data
 echo > groups/keep/members
+is_kept "its data is open"
 cmp "$(lun_file 1 1)" - <&"$fd"
 exec {fd}<&-
 wait_until 10 gone elements/$E1
@@ -315,15 +352,20 @@ status $E1 OK
 again stop_lunfs
 status $E1 Error
 assert_match 'authentication failure' "$(cat elements/$E1/error)"
+not_shown "by an element that is refused" --exclude=data # which waits for a login
 as user
 hup "element $E1 logs in as access point otf is now"
 status $E1 OK
 echo Activate > groups/b/control
 assert_eq Synchronized "$(timeout 20 cat groups/b/wait/Synchronized)"
 same 1 1 groups/b/images/b_1
-# As a member only, it goes where its access point goes.
+as wrong
+hup "element $E1 goes on as access point otf was, as it is in a relationship"
 echo $E1 > groups/keep/members
 echo ReturnToResourcePool > groups/b/control
+hup "element $E1 logs in as access point otf is now"
+status $E1 Error
+# As a member only, it goes where its access point goes.
 as user "localhost:$TGT_PORT"
 hup "element $E1 logs in as access point otf is now"
 status $E1 OK
@@ -367,7 +409,10 @@ wait_until 10 gone elements/$E1
 arm p slow bytes_per_second=1500000
 echo "$reserved" > groups/b/spec
 wait_until 10 file_matches groups/b/PercentSynced '^[1-9]'
+arm p stall
 echo ReturnToResourcePool > groups/b/control
+is_kept "its reservation is not given up"
+disarm p stall
 disarm p slow
 wait_until 10 gone elements/$E1
 must_fail grep "removed while its reservation" "$T/lunfs.log"
@@ -401,31 +446,9 @@ hup '\[element new0\] taken over'
 status new0 OK
 note "a change that was put off is not forgotten"
 
-# ---- the secrets ----
-
-# shown SECRET: where the daemon, with all it can say of each request, shows it.
-shown()
-{
-	{
-		grep -aHF -e "$1" /proc/"$lunfs_pid"/{cmdline,environ} \
-			/proc/"$lunfs_pid"/task/*/{cmdline,environ,comm}
-		grep -raF -e "$1" "$MNT" "$STATE" "$POOL" "$CONF" "$T/lunfs.log"
-	} 2> /dev/null || :
-}
-
-# Called where it may have been said: nothing shows it, and the look would find it.
-check_secrets()
-{
-	local s
-	for s in $secret $target_secret $wrong; do
-		assert_eq "" "$(shown "$s")" "a secret is shown"
-		echo "$s" > "$POOL/canary"
-		assert_eq "$POOL/canary:$s" "$(shown "$s")" "the look for secrets"
-		rm "$POOL/canary"
-	done
-	grep -q "unique: .*WRITE" "$T/lunfs.log" || fail "there is no log of requests"
-}
-check_secrets
+"$LUNFS" --check -c "$CONF" >> "$T/lunfs.log" 2>&1
+not_shown "in the end"
+grep -q "unique: .*WRITE" "$T/lunfs.log" || fail "there is no log of requests"
 note "no secret is shown"
 cd /
 stop_lunfs
