@@ -22,7 +22,7 @@
  *            and nothing counts any more
  *
  * File: a header block (magic, version, id, generation, geometry, checksum; in its second
- * sector the seal and the base, overwritten in place), a bitmap of void regions, the
+ * sector the seal, the base and a count, overwritten in place), a bitmap of void regions, the
  * digests, 16 bytes each; all zero: not known.  Sparse.  An entry never crosses a sector.
  * Nothing but the bitmap is kept in memory: 128 KiB for 1 TiB.
  *
@@ -93,6 +93,11 @@ bool digests_is_distrusted(struct digests *digests);
  * written (not synced) if it is later than the last. */
 void digests_seal(struct digests *digests, int64_t mtime_ns);
 bool digests_is_sealed(struct digests *digests, int64_t mtime_ns); /* with that time */
+
+/* Bytes that the copy of this generation has found there already, for who counts them
+ * after a crash.  Written, not synced. */
+void digests_set_skipped(struct digests *digests, uint64_t bytes);
+uint64_t digests_skipped(struct digests *digests);
 
 /* The generation whose digests the copy of this one looks up; 0: none.  Written, not
  * synced: after a crash it may be 0 again. */

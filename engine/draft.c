@@ -116,12 +116,14 @@ static void store_pairs(struct engine *e, const struct draft *d)
 {
 	for (size_t i = 0; i < d->rel->n_pairs; i++) {
 		struct pair *p = d->rel->pairs[i];
-		struct image_progress progress;
+		struct image_progress progress = { 0 };
 		struct store_element el;
 
 		if (!pair_differs(p, &d->pairs[i]))
 			continue;
-		pair_progress(p, &progress);
+		/* A new generation has nothing yet. */
+		if (!d->pairs[i].generation)
+			pair_progress(p, &progress);
 		store_pair_update(
 			e->store,
 			&(struct store_pair){

@@ -473,6 +473,14 @@ void image_progress(struct image *img, struct image_progress *ret_progress)
 	};
 }
 
+uint64_t image_all_skipped(struct image *img)
+{
+	if (!img->digests)
+		return 0;
+	return img->skipped_before +
+	       __atomic_load_n(&img->bytes_skipped, __ATOMIC_RELAXED);
+}
+
 bool image_is_complete(struct image *img)
 {
 	return chunkmap_n_set(img->map) == chunkmap_n_chunks(img->map);

@@ -174,6 +174,9 @@ struct image_progress {
 	uint64_t last_progress_ms; /* since 1970; 0 = none by this process */
 };
 void image_progress(struct image *image, struct image_progress *ret_progress);
+/* Bytes skipped of this generation, those by earlier processes included as far as they are
+ * known (of a copy with digests); 0: nothing is known. */
+uint64_t image_all_skipped(struct image *image);
 bool image_is_complete(struct image *image);
 
 /* Bytes allocated in the pool, as of the last second or so. */

@@ -83,6 +83,7 @@ int image_open_digests(struct image *img, const struct image_params *params)
 	if (r < 0 || !img->digests)
 		return r;
 	img->generation = params->generation;
+	img->skipped_before = digests_skipped(img->digests);
 	if (!img->target)
 		img->own_mtime = mtime_of(img);
 	if (params->complete) {

@@ -219,12 +219,15 @@ static int sync_data(void *opaque)
 static int checkpoint(struct image *img, struct sync *sync)
 {
 	struct digests_batch *noted = img->digests ? digests_take(img->digests) : NULL;
+	uint64_t skipped = image_all_skipped(img);
 	int r = chunkmap_checkpoint(img->map, sync_data, sync);
 
 	if (r < 0)
 		digests_drop(noted);
 	else
 		digests_write(img->digests, noted);
+	if (img->digests && r >= 0)
+		digests_set_skipped(img->digests, skipped);
 	return r;
 }
 

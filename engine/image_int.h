@@ -214,6 +214,7 @@ struct image {
 	struct digests *digests; /* of the own generation; NULL: none are kept */
 	struct digests *base;	 /* of the one before, that are right; or NULL */
 	struct digests *offered; /* the same, of which that is to be found out */
+	uint64_t skipped_before; /* bytes: by processes before this one */
 	uint64_t generation;	 /* of a copy with digests */
 	struct work void_work;
 	struct work destroy, checkpoint_work, flush_work, trim_work;

@@ -432,19 +432,26 @@ static void image_written(void *opaque)
 }
 
 /* What came after the last state change, before the process that did it ended, was
- * not counted in the row, but the map knows of it. */
+ * not counted in the row, but the map knows of it, and the digests how much of that was
+ * there already. */
 static void count_what_came(struct pair *p)
 {
 	struct image_progress progress;
-	uint64_t counted;
+	uint64_t counted, came, skipped;
 
 	if (p->rel->row.sync_type == CIM_SYNC_SNAPSHOT)
 		return;
 	pair_progress(p, &progress);
 	counted = progress.bytes_copied + progress.bytes_skipped;
+	if (progress.bytes_present <= counted)
+		return;
+	came = progress.bytes_present - counted;
+	skipped = image_all_skipped(p->target->image);
+	skipped = skipped > progress.bytes_skipped ? skipped - progress.bytes_skipped : 0;
+	skipped = skipped < came ? skipped : came;
 	engine_lock(p->source->engine);
-	if (progress.bytes_present > counted)
-		p->bytes_copied += progress.bytes_present - counted;
+	p->bytes_copied += came - skipped;
+	p->bytes_skipped += skipped;
 	engine_unlock(p->source->engine);
 }
 

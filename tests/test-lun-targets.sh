@@ -226,7 +226,7 @@ assert_match '"t1" is a target of relationship "move" already' "$(sed -n 2p grou
 must_refuse groups/again/spec "SourceElement=t1 SyncType=Clone" "$in_use"
 no_maps()
 {
-	[ -z "$(find "$POOL" -name 'e*')" ]
+	[ -z "$(find "$POOL" -name 'e*.map')" ]
 }
 wait_until 10 no_maps
 
