@@ -46,6 +46,10 @@ enum { NONE = -1 };
 	(BIT(SETTING_THIN_TO_THIN) | BIT(SETTING_THIN_TO_FULL) |   \
 	 BIT(SETTING_FULL_TO_THIN) | BIT(SETTING_THIN_AS_SOURCE) | \
 	 BIT(SETTING_THIN_POOL) | BIT(SETTING_THIN_IMPLEMENTATION))
+#define SUPPLIERS                                                     \
+	(BIT(SETTING_SUPPLIER_EXISTING) | BIT(SETTING_SUPPLIER_NEW) | \
+	 BIT(SETTING_SUPPLIER_INSTRUMENTATION) | BIT(SETTING_SUPPLIER_CLIENT))
+#define ANY_OF_THREE (BIT(2) | BIT(3) | BIT(4))
 #define ANY_OF_TWO (BIT(2) | BIT(3)) /* of a map with these two values */
 
 /*
@@ -65,15 +69,15 @@ enum { NONE = -1 };
 	X(OnGroupOrListError, 5, TYPE_MAP, &on_error, 0, SETTING_ON_ERROR_STOP,          \
 	  SETTING_ON_ERROR_STOP, ANY_OF_TWO, ANY_OF_TWO)                                 \
 	X(UnequalGroupsAction, 6, TYPE_MAP, &unequal_groups, 0,                          \
-	  SETTING_UNEQUAL_GROUPS_ERROR, SETTING_UNEQUAL_GROUPS_ERROR, NOT_BUILT,         \
-	  NOT_BUILT)                                                                     \
+	  SETTING_UNEQUAL_GROUPS_ERROR, SETTING_UNEQUAL_GROUPS_ERROR, ANY_OF_THREE,      \
+	  ANY_OF_THREE)                                                                  \
 	X(TargetElementSupplier, 7, TYPE_MAP, &supplier, 0,                              \
-	  SETTING_SUPPLIER_INSTRUMENTATION, SETTING_SUPPLIER_INSTRUMENTATION, NOT_BUILT, \
-	  NOT_BUILT)                                                                     \
+	  SETTING_SUPPLIER_INSTRUMENTATION, SETTING_SUPPLIER_INSTRUMENTATION,            \
+	  BIT(SETTING_SUPPLIER_NEW) | BIT(SETTING_SUPPLIER_INSTRUMENTATION), SUPPLIERS)  \
 	X(ThinProvisioningPolicy, 8, TYPE_MAP, &thin, 0, SETTING_THIN_IMPLEMENTATION,    \
 	  SETTING_THIN_IMPLEMENTATION, ANY_THIN, ANY_THIN)                               \
 	X(Pairing, 9, TYPE_MAP, &pairing, 0, SETTING_PAIRING_EXACT,                      \
-	  SETTING_PAIRING_EXACT, NOT_BUILT, NOT_BUILT)                                   \
+	  SETTING_PAIRING_EXACT, ANY_OF_THREE, ANY_OF_THREE)                             \
 	X(FailedCopyStopsHostIO, 10, TYPE_BOOLEAN, NULL, 0, false, false, FALSE_ONLY,    \
 	  FALSE_ONLY)                                                                    \
 	X(CopyRecoveryMode, 11, TYPE_MAP, &cim_copy_recovery_mode, 0,                    \
@@ -89,7 +93,7 @@ enum { NONE = -1 };
 	  NOT_BUILT, NOT_BUILT)                                                          \
 	X(TargetElementResourcePool, 17, TYPE_MAP, &target_pool, 0,                      \
 	  SETTING_TARGET_POOL_IMPLEMENTATION, SETTING_TARGET_POOL_IMPLEMENTATION,        \
-	  NOT_BUILT, NOT_BUILT)                                                          \
+	  ANY_OF_TWO, ANY_OF_TWO)                                                        \
 	X(TargetElementGoal, 18, TYPE_MAP, &target_goal, 0,                              \
 	  SETTING_TARGET_GOAL_IMPLEMENTATION, SETTING_TARGET_GOAL_IMPLEMENTATION,        \
 	  ANY_OF_TWO, ANY_OF_TWO)                                                        \

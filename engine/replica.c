@@ -31,6 +31,7 @@
 
 #include "conf/cleanup.h"
 #include "conf/log.h"
+#include "conf/setting.h"
 #include "conf/timefmt.h"
 
 enum { LOGIN_MS = 10000 };
@@ -328,9 +329,7 @@ static void start_hold(struct replica_call *call)
 static const struct element *not_ready(const struct replica_call *call, char *why,
 				       size_t size)
 {
-	size_t n = call->targets ? 2 * call->n : call->n;
-
-	for (size_t i = 0; i < n; i++) {
+	for (size_t i = 0; i < call->n + call->n_targets; i++) {
 		struct element *el =
 			i < call->n ? call->sources[i] : call->targets[i - call->n];
 
@@ -497,12 +496,34 @@ static int check_sources(struct replica_call *call)
 	return 0;
 }
 
+/* The one that all sources are in (TargetElementResourcePool); NULL: there is none. */
+static struct pool_object *pool_of_sources(const struct replica_call *call)
+{
+	struct pool_object *pool = call->sources[0]->pool;
+
+	for (size_t i = 1; i < call->n; i++)
+		if (call->sources[i]->pool != pool)
+			return NULL;
+	return pool;
+}
+
 static int find_pool(struct replica_call *call)
 {
 	struct engine *e = call->engine;
 	const char *name = *call->spec.target_pool ? call->spec.target_pool :
 						     e->config->daemon.default_pool;
 
+	if (!*call->spec.target_pool && !call->targets &&
+	    replica_setting(call, "TargetElementResourcePool") ==
+		    SETTING_TARGET_POOL_AS_SOURCE) {
+		call->pool = pool_of_sources(call);
+		if (call->pool)
+			return 0;
+		return outcome_fail(
+			&call->outcome, CIM_RETURN_INVALID_PARAMETER, 0,
+			"TargetElementResourcePool: the sources are not in "
+			"one pool of LunFS, as images are; name a TargetPool");
+	}
 	if (!*name)
 		return outcome_fail(&call->outcome, CIM_RETURN_INVALID_PARAMETER, 0,
 				    "TargetPool: no pool is configured; add a [pool "

@@ -24,6 +24,7 @@ struct replica_call {
 	uint64_t *target_ids;
 	struct group *target_group; /* NULL: `group` */
 	struct element **targets;   /* LUNs; NULL: images are made */
+	size_t n_targets;	    /* of them: n, and more only until they are paired */
 	size_t n;
 	struct pool_object *pool;
 	const struct group *same_name;
@@ -78,6 +79,11 @@ int accesspoint_add_source(struct replica_call *call);
 int target_find(struct replica_call *call);
 int target_check(struct replica_call *call);
 int target_check_ready(struct replica_call *call);
+/* Whether a target that is ready can take what a source has. */
+bool target_fits(const struct element *target, const struct element *source);
+/* pairing.c: puts the targets into the order of the sources (Pairing Optimum); those
+ * that are not taken stand behind. */
+void pairing_choose(struct replica_call *call);
 /* by 1: nothing else takes them from now on; -1: no more. */
 void target_hold(struct replica_call *call, int by);
 

@@ -23,6 +23,7 @@
 
 #include "conf/cleanup.h"
 #include "conf/log.h"
+#include "conf/setting.h"
 #include "engine/hold.h"
 
 static int invalid(struct replica_call *call, int error, const char *fmt, ...)
@@ -81,12 +82,12 @@ static int check_exclusions(struct replica_call *call, const struct group *g)
 			"TargetSettingGoal excludes TargetGroup=%s, which has members: "
 			"they are the targets, as they are; leave TargetSettingGoal out",
 			g->obj.name);
-	if (g->n_members != call->n)
-		return invalid(
-			call, 0,
-			"group \"%s\" has %zu member%s and the source has %zu; they "
-			"are paired in order, so write as many to its members",
-			g->obj.name, g->n_members, g->n_members == 1 ? "" : "s", call->n);
+	if (replica_setting(call, "TargetElementSupplier") == SETTING_SUPPLIER_NEW)
+		return outcome_fail(&call->outcome, CIM_RETURN_INVALID_PARAMETER, 0,
+				    "TargetElementSupplier: Create new excludes "
+				    "TargetGroup=%s, which has members; take an empty "
+				    "group, or leave one of the two out",
+				    g->obj.name);
 	if (call->spec.sync_type != CIM_SYNC_CLONE)
 		return outcome_fail(
 			&call->outcome, CIM_RETURN_NOT_SUPPORTED, 0,
@@ -95,6 +96,53 @@ static int check_exclusions(struct replica_call *call, const struct group *g)
 			"SyncType=Clone, or an empty group",
 			g->obj.name, cim_name(&cim_sync_type, call->spec.sync_type));
 	return 0;
+}
+
+/* UnequalGroupsAction; the members that have no partner are left alone. */
+static int check_counts(struct replica_call *call, const struct group *g)
+{
+	unsigned action = replica_setting(call, "UnequalGroupsAction");
+	bool less = g->n_members < call->n;
+
+	if (less && action == SETTING_UNEQUAL_GROUPS_SOURCE)
+		call->n = g->n_members;
+	else if (g->n_members != call->n &&
+		 (less || action != SETTING_UNEQUAL_GROUPS_TARGET))
+		return invalid(call, 0,
+			       "group \"%s\" has %zu member%s and the source has %zu; "
+			       "write as many to its members, or set UnequalGroupsAction "
+			       "to \"Allow %s group to be larger\"",
+			       g->obj.name, g->n_members, g->n_members == 1 ? "" : "s",
+			       call->n, less ? "source" : "target");
+	return 0;
+}
+
+/* All may be taken, or those at the places of the sources. */
+static int take_targets(struct replica_call *call, const struct group *g)
+{
+	bool optimum = replica_setting(call, "Pairing") == SETTING_PAIRING_OPTIMUM;
+
+	call->n_targets = optimum ? g->n_members : call->n;
+	call->targets = calloc(call->n_targets, sizeof(*call->targets));
+	if (!call->targets)
+		return outcome_fail(&call->outcome, CIM_RETURN_FAILED, ENOMEM,
+				    "out of memory");
+	memcpy(call->targets, g->members, call->n_targets * sizeof(*call->targets));
+	return 0;
+}
+
+/* There are none. */
+static int check_supplier(struct replica_call *call)
+{
+	unsigned supplier = replica_setting(call, "TargetElementSupplier");
+
+	if (supplier != SETTING_SUPPLIER_EXISTING && supplier != SETTING_SUPPLIER_CLIENT)
+		return 0;
+	return outcome_fail(&call->outcome, CIM_RETURN_INVALID_PARAMETER, 0,
+			    "TargetElementSupplier: %s needs a TargetGroup whose members "
+			    "are the targets; give one, or let images be made",
+			    supplier == SETTING_SUPPLIER_CLIENT ? "Client must supply" :
+								  "Use existing");
 }
 
 int target_find(struct replica_call *call)
@@ -109,7 +157,7 @@ int target_find(struct replica_call *call)
 			"them, or empty the list, or use another group",
 			g->obj.name);
 	if (!*call->spec.target_group)
-		return 0;
+		return check_supplier(call);
 	g = object_by_name(call->engine, ENGINE_GROUP, call->spec.target_group);
 	if (!g)
 		return replica_fail_missing(call, "TargetGroup", "group",
@@ -119,16 +167,11 @@ int target_find(struct replica_call *call)
 		return r;
 	call->target_group = g == call->group ? NULL : g;
 	if (!g->n_members)
-		return 0;
+		return check_supplier(call);
 	r = check_exclusions(call, g);
-	if (r < 0)
-		return r;
-	call->targets = calloc(call->n, sizeof(*call->targets));
-	if (!call->targets)
-		return outcome_fail(&call->outcome, CIM_RETURN_FAILED, ENOMEM,
-				    "out of memory");
-	memcpy(call->targets, g->members, call->n * sizeof(*call->targets));
-	return 0;
+	if (!r)
+		r = check_counts(call, g);
+	return r < 0 ? r : take_targets(call, g);
 }
 
 /* ---- the members ----------------------------------------------------------------- */
@@ -175,7 +218,7 @@ static void find_used(void *thing, void *opaque)
 	if (el == s->target || s->found || !is_same(el, s->target))
 		return;
 	if (element_in_relationship(el) || el->n_handles ||
-	    is_in(s->call->targets, s->call->n, el))
+	    is_in(s->call->targets, s->call->n_targets, el))
 		s->found = el;
 }
 
@@ -249,12 +292,18 @@ int target_check(struct replica_call *call)
 {
 	int r = 0;
 
-	for (size_t i = 0; call->targets && i < call->n && !r; i++)
+	for (size_t i = 0; i < call->n_targets && !r; i++)
 		r = check_member(call, call->targets[i]);
 	return r;
 }
 
 /* ---- what the devices say -------------------------------------------------------- */
+
+bool target_fits(const struct element *target, const struct element *source)
+{
+	return !target->info.read_only && target->info.size >= size_of(source) &&
+	       !(size_of(source) % target->info.block_size);
+}
 
 static int check_fit(struct replica_call *call, const struct element *el,
 		     const struct element *source)
@@ -305,10 +354,34 @@ static int check_aliases(struct replica_call *call, const struct element *el)
 		s.found->obj.name, el->info.wwn);
 }
 
+static void hold(struct replica_call *call, size_t from, int by)
+{
+	for (size_t i = from; i < call->n_targets; i++) {
+		call->targets[i]->n_source += (unsigned)by;
+		call->targets[i]->target_call = by > 0 ? call : NULL;
+	}
+}
+
+/* Those that were not taken are free again. */
+static void choose_targets(struct replica_call *call)
+{
+	struct engine *e = call->engine;
+
+	if (replica_setting(call, "Pairing") != SETTING_PAIRING_OPTIMUM)
+		return;
+	pairing_choose(call);
+	engine_lock(e);
+	hold(call, call->n, -1);
+	call->n_targets = call->n;
+	engine_unlock(e);
+}
+
 int target_check_ready(struct replica_call *call)
 {
 	int r = 0;
 
+	if (call->targets)
+		choose_targets(call);
 	for (size_t i = 0; call->targets && i < call->n && !r; i++) {
 		r = check_fit(call, call->targets[i], call->sources[i]);
 		if (!r)
@@ -324,10 +397,7 @@ void target_hold(struct replica_call *call, int by)
 	struct engine *e = call->engine;
 
 	engine_lock(e);
-	for (size_t i = 0; call->targets && i < call->n; i++) {
-		call->targets[i]->n_source += (unsigned)by;
-		call->targets[i]->target_call = by > 0 ? call : NULL;
-	}
+	hold(call, 0, by);
 	if (call->target_group)
 		call->target_group->n_target += (unsigned)by;
 	engine_unlock(e);

@@ -456,13 +456,16 @@ static const char *setting_line(int property, unsigned sync_type)
 static void check_value(int property, unsigned sync_type, const char *value)
 {
 	bool listed = lists_value(setting_line(property, sync_type), value);
+	bool needs_targets =
+		!strcmp(value, "Use existing") || !strcmp(value, "Client must supply");
 	char text[256];
 
-	/* What excludes another consistency is a code 5 of its own. */
+	/* With what it needs, and without what it excludes. */
 	snprintf(text, sizeof(text),
-		 "SourceElement=a\nSyncType=%u\nConsistency=2\n"
+		 "SourceElement=image_1\nSyncType=%u\nConsistency=2\n%s"
 		 "[ReplicationSettingData]\n%s=%s\n[Run]\n",
-		 sync_type, setting_names[property], value);
+		 sync_type, needs_targets && listed ? "TargetGroup=targets\n" : "",
+		 setting_names[property], value);
 	ROW_EQ(text, takes("g", text), listed);
 }
 
@@ -471,8 +474,14 @@ START_TEST(each_setting_is_carried_out_or_not_supported)
 	static const char *const texts[] = { "true", "false",
 					     "00000000000500.000000:000" };
 	unsigned n = 0;
+	uint64_t g;
 
 	whole_setup();
+	whole_group("targets", "b");
+	g = whole_replica("image",
+			  "SourceElement=a SyncType=Clone WaitForCopyState=Synchronized",
+			  0);
+	whole_control(g, "Detach", 0);
 	for (int i = 0; i < SETTING_N_PROPERTIES; i++)
 		for (unsigned t = 0; t < ROWS(sync_types); t++)
 			for (unsigned k = 0; k < ROWS(texts) + 12; k++) {
