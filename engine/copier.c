@@ -276,8 +276,8 @@ static enum next read_run(struct image *img, uint64_t n, struct fill **ret_fill)
 		__atomic_store_n(&img->copier.waits, true, __ATOMIC_RELAXED);
 		return NEXT_NOTHING;
 	}
-	if (n > FILL_BYTES / img->chunk_size)
-		n = FILL_BYTES / img->chunk_size;
+	if (n > img->copier.lead_max)
+		n = img->copier.lead_max;
 	if (!priority_begin(priority, &img->copier.flow, n * img->chunk_size, &ticket))
 		return NEXT_NOTHING;
 	f = *ret_fill = new_fill(img, n);
@@ -449,13 +449,15 @@ static void to_worker(struct image *img, struct work *work, void (*fn)(struct wo
 }
 
 /* Looks; of NEXT_ASK with a reference on the source's volume. */
-static enum next look(struct image *img, bool busy, struct fill **ret_fill,
-		      struct volume **ret_volume)
+static enum next look(struct image *img, bool busy, uint64_t lead_bytes,
+		      struct fill **ret_fill, struct volume **ret_volume)
 {
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&img->lock);
 	enum next next;
 
 	img->copier.busy = busy;
+	img->copier.lead_max =
+		lead_bytes > img->chunk_size ? lead_bytes / img->chunk_size : 1;
 	__atomic_store_n(&img->copier.waits, false, __ATOMIC_RELAXED);
 	do
 		next = look_locked(img, ret_fill);
@@ -475,7 +477,8 @@ static enum next look_with_others(struct image *img, struct fill **ret_fill,
 {
 	struct point *point = share_enter(img);
 	bool busy = point && share_is_busy(point, img);
-	enum next next = look(img, busy, ret_fill, ret_volume);
+	uint64_t lead_bytes = point ? share_lead_bytes(point) : FILL_BYTES;
+	enum next next = look(img, busy, lead_bytes, ret_fill, ret_volume);
 
 	if (point && next == NEXT_FILL)
 		share_add_riders(point, *ret_fill);
@@ -564,8 +567,6 @@ void image_will_copy(struct image *img)
 {
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&img->lock);
 
-	if (!img->copier.running)
-		img->copier.moved_ns = timefmt_monotonic_ns();
 	img->copier.running = img->source && img->watched;
 }
 

@@ -98,7 +98,9 @@ struct fill *fill_new_locked(struct image *img, uint64_t chunk, uint64_t n,
 	if (!f)
 		return NULL;
 	image_ref(img);
+	point_ref(img->source);
 	f->image = img;
+	f->req.point = img->source;
 	f->offset = chunk * img->chunk_size;
 	f->length = image_chunk_bytes(img, chunk, n);
 	f->why = why;
@@ -106,9 +108,8 @@ struct fill *fill_new_locked(struct image *img, uint64_t chunk, uint64_t n,
 	if (why != FILL_FOR_COPIER) {
 		img->n_fetches++;
 	} else {
-		img->copier.n_fills++;
-		img->copier.n_reading++;
 		f->reading = true;
+		share_count_locked(f, 1);
 	}
 	return f;
 }
@@ -157,10 +158,8 @@ static bool give_back_locked(struct image *img, struct fill *f)
 	if (f->why != FILL_FOR_COPIER)
 		img->n_fetches--;
 	else
-		img->copier.n_fills--;
+		share_count_locked(f, -1);
 	priority_end(&f->ticket);
-	if (f->reading)
-		img->copier.n_reading--;
 	return last_direct;
 }
 
@@ -218,15 +217,14 @@ void fill_end(struct fill *f, int error)
 		count(f);
 	pthread_mutex_lock(&img->lock);
 	filler_leave_locked(img, &f->filler, &waiters);
+	if (!error && !f->released)
+		share_note_moved_locked(f);
 	last_direct = give_back_locked(img, f);
 	note_error_locked(img, f, error);
-	if (!error)
-		img->copier.moved_ns = timefmt_monotonic_ns();
 	pthread_mutex_unlock(&img->lock);
 
 	put_buffer(f);
-	if (f->req.point)
-		share_step(f->req.point);
+	share_step(f->req.point);
 	point_unref(f->req.point);
 	wake(&waiters, f, error);
 	if (last_direct)
@@ -247,10 +245,10 @@ void fill_give_back(struct fill *f)
 	put_buffer(f);
 	f->buf = NULL;
 	pthread_mutex_lock(&img->lock);
+	share_note_moved_locked(f);
 	last_direct = give_back_locked(img, f);
 	pthread_mutex_unlock(&img->lock);
 	share_step(f->req.point);
-	point_unref(move_ptr(f->req.point));
 	if (last_direct)
 		image_run_unwritten(img);
 	if (f->why != FILL_FOR_COPIER)
@@ -333,9 +331,7 @@ static bool accept(struct fill *f, int error)
 		return true;
 	if (!image_enter_file_locked(img))
 		return false;
-	if (f->reading)
-		img->copier.n_reading--;
-	f->reading = false;
+	share_count_read_locked(f);
 	f->direct = img->direct_fd >= 0 && !img->changed;
 	img->n_direct += f->direct;
 	return true;
@@ -344,17 +340,12 @@ static bool accept(struct fill *f, int error)
 static void to_store(struct fill *f)
 {
 	struct image *img = f->image;
-	struct point *point = f->why == FILL_FOR_COPIER ? f->req.point : NULL;
+	bool copier = f->why == FILL_FOR_COPIER;
 
 	image_ref(img);
-	if (point)
-		point_ref(point);
 	img->store->fill(f);
-	if (point) {
-		share_step(point);
+	if (copier)
 		copier_step(img);
-	}
-	point_unref(point);
 	image_unref(img);
 }
 
@@ -371,13 +362,13 @@ static void arrived(struct fill *f, int error)
 }
 
 /* They find out for themselves what was wrong. */
-static void riders_arrived(const struct fill *lead, struct fill *riders, int error)
+static void riders_arrived(struct fill *riders, int error)
 {
 	struct fill *f;
 
 	while ((f = riders)) {
 		riders = f->next;
-		if (error || f->req.point != lead->req.point)
+		if (error)
 			fill_end(f, -ENOTCONN);
 		else
 			arrived(f, 0);
@@ -387,30 +378,32 @@ static void riders_arrived(const struct fill *lead, struct fill *riders, int err
 static void point_was_read(struct point_req *req, int error)
 {
 	struct fill *f = req->opaque;
+	struct point *point = req->point;
 
-	riders_arrived(f, move_ptr(f->riders), error);
+	point_ref(point);
+	riders_arrived(move_ptr(f->riders), error);
 	arrived(f, error);
+	share_step(point);
+	point_unref(point);
 }
 
 void fill_start(struct fill *f)
 {
 	struct image *img = f->image;
-	struct point *source;
+	bool is_cut_off;
 
 	pthread_mutex_lock(&img->lock);
-	source = img->source;
-	if (source)
-		point_ref(source);
+	is_cut_off = img->source != f->req.point;
 	pthread_mutex_unlock(&img->lock);
 	f->req = (struct point_req){
-		.point = source,
+		.point = f->req.point,
 		.offset = f->offset,
 		.length = f->length,
 		.buf = f->buf,
 		.done = point_was_read,
 		.opaque = f,
 	};
-	if (!source)
+	if (is_cut_off)
 		point_was_read(&f->req, -ENOTCONN);
 	else if (!f->zero)
 		point_read(&f->req);

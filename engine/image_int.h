@@ -64,7 +64,7 @@ struct fill {
 	void *buf;
 	struct fill *riders;	 /* share.h: they get what it reads */
 	struct fill_buf *shared; /* whose buf is this one; or NULL */
-	struct point_req req; /* its point with a reference, once it was started */
+	struct point_req req; /* its point with a reference */
 	bool released;	      /* all it had but its place in image->fillers */
 
 	/* The store's, once it was read. */
@@ -178,8 +178,9 @@ struct copier {
 	bool no_buffer;	 /* stands in the pool's queue */
 	bool finishing;	 /* the last checkpoint is under way */
 	bool busy;	 /* nothing is to be read now: share_is_busy() */
+	uint64_t lead_max; /* chunks: the most that a fill takes */
 	bool waits;	 /* atomic: something would have been */
-	uint64_t moved_ns; /* timefmt_monotonic_ns() when a fill ended, or it began */
+	uint64_t moved_ns; /* when a fill ended, or the first of those under way began */
 	uint64_t cursor; /* chunk */
 	unsigned n_fills;
 	unsigned n_reading; /* of them: not yet answered by the source */

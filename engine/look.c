@@ -148,9 +148,10 @@ static void fill_image(const struct element *el, struct element_info *ret)
 	ret->exclusive = true;
 	ret->thin = !el->reserved;
 	ret->allocated = el->image ? image_allocated(el->image) : el->allocated;
-	/* What its point keeps of the source. */
+	/* What its point keeps of the source; its part of that, where others read it too. */
 	if (el->target_of && el->target_of->point && el->target_of->point->point)
-		ret->allocated += point_allocated(el->target_of->point->point);
+		ret->allocated += point_allocated(el->target_of->point->point) /
+				  el->target_of->point->n_pairs;
 	ret->self_contained = el->complete;
 	if (el->complete && el->pool) {
 		pool_image_file(el->obj.id, file, sizeof(file));

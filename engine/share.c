@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "engine/share.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 
 #include "conf/cleanup.h"
@@ -28,6 +29,8 @@ void share_join(struct point *point, struct image *img)
 		__atomic_store_n(&s->is_shared, true, __ATOMIC_RELAXED);
 }
 
+static void kick(struct point *point);
+
 void share_leave(struct point *point, struct image *img)
 {
 	struct share *s = point_share(point);
@@ -36,7 +39,78 @@ void share_leave(struct point *point, struct image *img)
 	TAILQ_REMOVE(&s->images, img, share_link);
 	__atomic_sub_fetch(&s->n, 1, __ATOMIC_RELAXED);
 	pthread_mutex_unlock(&s->lock);
-	share_step(point);
+	/* Not by this thread: it has more to do than to copy. */
+	kick(point);
+}
+
+/* ---- counting ---------------------------------------------------------------------- */
+
+void share_count_read_locked(struct fill *f)
+{
+	if (!f->reading)
+		return;
+	f->reading = false;
+	f->image->copier.n_reading--;
+	__atomic_sub_fetch(&point_share(f->req.point)->n_reading, 1, __ATOMIC_RELAXED);
+}
+
+void share_count_locked(struct fill *f, int by)
+{
+	struct share *s = point_share(f->req.point);
+	struct copier *c = &f->image->copier;
+
+	if (by > 0 && !c->n_fills)
+		c->moved_ns = timefmt_monotonic_ns();
+	c->n_fills += (unsigned)by;
+	__atomic_add_fetch(&s->n_fills, (unsigned)by, __ATOMIC_RELAXED);
+	if (by < 0) {
+		share_count_read_locked(f);
+		return;
+	}
+	c->n_reading++;
+	__atomic_add_fetch(&s->n_reading, 1, __ATOMIC_RELAXED);
+}
+
+void share_note_moved_locked(const struct fill *f)
+{
+	struct share *s = point_share(f->req.point);
+	uint64_t now = timefmt_monotonic_ns(), gap = now - f->image->copier.moved_ns;
+
+	if (f->why != FILL_FOR_COPIER)
+		return;
+	f->image->copier.moved_ns = now;
+	__atomic_store_n(&s->moved_ns, now, __ATOMIC_RELAXED);
+	if (gap > __atomic_load_n(&s->gap_ns, __ATOMIC_RELAXED))
+		__atomic_store_n(&s->gap_ns, gap, __ATOMIC_RELAXED);
+}
+
+/* For how long it counts as slow; then as silent. */
+static uint64_t patience(const struct share *s)
+{
+	uint64_t ns = 2 * __atomic_load_n(&s->gap_ns, __ATOMIC_RELAXED);
+
+	return ns < SHARE_PATIENCE_NS	  ? SHARE_PATIENCE_NS :
+	       ns < SHARE_PATIENCE_MAX_NS ? ns :
+					    SHARE_PATIENCE_MAX_NS;
+}
+
+/* All together have as much under way as is good - unless nothing moves at all. */
+static bool is_at_limit(const struct share *s)
+{
+	uint64_t moved = __atomic_load_n(&s->moved_ns, __ATOMIC_RELAXED);
+
+	if (__atomic_load_n(&s->n_reading, __ATOMIC_RELAXED) >= COPIER_READS)
+		return true;
+	return __atomic_load_n(&s->n_fills, __ATOMIC_RELAXED) >= SHARE_FILLS &&
+	       (!moved || timefmt_monotonic_ns() - moved < patience(s));
+}
+
+uint64_t share_lead_bytes(struct point *point)
+{
+	unsigned n = __atomic_load_n(&point_share(point)->n, __ATOMIC_RELAXED);
+	uint64_t bytes = SHARE_BYTES / (n ? n : 1);
+
+	return bytes < FILL_BYTES ? bytes : FILL_BYTES;
 }
 
 /* ---- those that wait --------------------------------------------------------------- */
@@ -54,18 +128,23 @@ static size_t take_waiting_locked(struct share *s, struct image **images, size_t
 	return n;
 }
 
+/* What they would only find out again is left: what ends next steps them. */
 static void step_waiting(struct share *s)
 {
 	size_t max = __atomic_load_n(&s->n, __ATOMIC_RELAXED), n;
-	CLEANUP_FREE struct image **images = calloc(max + 1, sizeof(struct image *));
+	CLEANUP_FREE struct image **images = NULL;
 
+	if (is_at_limit(s))
+		return;
+	images = calloc(max + 1, sizeof(struct image *));
 	if (!images)
 		return; /* their owner lets them step once a second */
 	pthread_mutex_lock(&s->lock);
 	n = take_waiting_locked(s, images, max);
 	pthread_mutex_unlock(&s->lock);
 	for (size_t i = 0; i < n; i++) {
-		copier_step(images[i]);
+		if (!is_at_limit(s))
+			copier_step(images[i]);
 		image_unref(images[i]);
 	}
 }
@@ -92,16 +171,54 @@ static bool end_stepping(struct share *s)
 	return !s->stepping;
 }
 
+static void step_work(struct work *work);
+
+/* It has begun to step, and a worker goes on. */
+static void step_later(struct point *point)
+{
+	struct share *s = point_share(point);
+
+	point_ref(point);
+	s->point = point;
+	s->work.fn = step_work;
+	workers_submit(volume_dataops(point_volume(point))->workers, &s->work);
+}
+
+static void step_work(struct work *work)
+{
+	struct share *s = (struct share *)((char *)work - offsetof(struct share, work));
+	struct point *point = s->point;
+
+	step_waiting(s);
+	if (!end_stepping(s))
+		step_later(point);
+	point_unref(point);
+}
+
+static bool is_shared(const struct share *s)
+{
+	/* With one left it may have waited for those that went. */
+	return __atomic_load_n(&s->is_shared, __ATOMIC_RELAXED);
+}
+
+static void kick(struct point *point)
+{
+	struct share *s = point_share(point);
+
+	if (is_shared(s) && begin_stepping(s))
+		step_later(point);
+}
+
+/* Who calls has other things to do, too: what happens meanwhile is a worker's. */
 void share_step(struct point *point)
 {
 	struct share *s = point_share(point);
 
-	/* With one left it may have waited for those that went. */
-	if (!__atomic_load_n(&s->is_shared, __ATOMIC_RELAXED) || !begin_stepping(s))
+	if (!is_shared(s) || !begin_stepping(s))
 		return;
-	do
-		step_waiting(s);
-	while (!end_stepping(s));
+	step_waiting(s);
+	if (!end_stepping(s))
+		step_later(point);
 }
 
 /* ---- one look ---------------------------------------------------------------------- */
@@ -145,27 +262,22 @@ static bool is_full_locked(const struct image *img)
 	return img->copier.n_fills >= img->store->window;
 }
 
-static bool is_patient_locked(const struct image *img)
-{
-	return timefmt_monotonic_ns() - img->copier.moved_ns < SHARE_PATIENCE_NS;
-}
-
 bool share_is_busy(struct point *point, const struct image *image)
 {
 	struct share *s = point_share(point);
-	unsigned n_reading = 0;
+	uint64_t now = timefmt_monotonic_ns(), most = patience(s);
 	struct image *img;
-	bool busy = false;
 
+	if (is_at_limit(s))
+		return true;
 	TAILQ_FOREACH(img, &s->images, share_link) {
 		ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&img->lock);
 
-		n_reading += img->copier.n_reading;
 		if (img != image && takes_locked(img, point) && is_full_locked(img) &&
-		    is_patient_locked(img))
-			busy = true;
+		    now - img->copier.moved_ns < most)
+			return true;
 	}
-	return busy || n_reading >= COPIER_READS;
+	return false;
 }
 
 /* A fill of what the lead brings, as far as the image lacks it; NULL: it has it, or
@@ -188,10 +300,7 @@ static struct fill *new_rider(struct image *img, struct point *point,
 	if (!f)
 		return NULL;
 	/* Its lead counts as the one that reads. */
-	f->reading = false;
-	img->copier.n_reading--;
-	point_ref(point);
-	f->req.point = point;
+	share_count_read_locked(f);
 	return f;
 }
 

@@ -33,6 +33,9 @@ bool relation_is_copying(const struct relationship *rel)
 
 void relation_set_copiers(const struct relationship *rel)
 {
+	for (size_t i = 0; i < rel->n_pairs; i++)
+		if (rel->pairs[i]->watched && pair_is_copying(rel->pairs[i]))
+			image_will_copy(rel->pairs[i]->target->image);
 	for (size_t i = 0; i < rel->n_pairs; i++) {
 		struct pair *p = rel->pairs[i];
 

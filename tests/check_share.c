@@ -8,9 +8,10 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
+#include "engine/share.h"
 #include "tests/image_rig.h"
 
-enum { SIZE = 24 << 20, MAX = 4 };
+enum { SIZE = 24 << 20, MAX = 4, MANY = 20 };
 
 /* A slow disk is that of one image. */
 static ino_t slow; /* atomic */
@@ -30,7 +31,7 @@ static struct copy {
 	struct image *image;
 	bool complete, broken, wants_written; /* atomic */
 	char *model;			      /* what it is to have */
-} copies[MAX];
+} copies[MANY];
 
 static struct point *point;
 
@@ -204,6 +205,31 @@ START_TEST(a_silent_one_holds_up_nobody)
 }
 END_TEST
 
+/* What they have under way stays within bounds, however many they are: changes of the
+ * source wait for the same workers. */
+START_TEST(many_leave_the_disk_to_others)
+{
+	unsigned most = 0;
+
+	setup(MANY, false);
+	start(MANY);
+	WAIT_FOR(({
+		unsigned n = NOW(point_share(point)->n_fills);
+
+		most = n > most ? n : most;
+		are_complete(MANY);
+	}));
+	for (unsigned i = 0; i < MANY; i++)
+		is_right(&copies[i]);
+	ck_assert_uint_eq(NOW(rig.bytes_read), SIZE);
+	ck_assert_uint_ge(most, MANY);
+	ck_assert_uint_lt(most, SHARE_FILLS + MANY);
+	ck_assert_uint_eq(NOW(point_share(point)->n_fills), 0);
+	ck_assert_uint_eq(NOW(point_share(point)->n_reading), 0);
+	teardown(MANY);
+}
+END_TEST
+
 START_TEST(one_that_goes_takes_nothing_from_the_others)
 {
 	setup(4, false);
@@ -338,6 +364,7 @@ int main(void)
 		the_source_is_read_once_for_all,
 		a_slow_one_is_waited_for,
 		a_silent_one_holds_up_nobody,
+		many_leave_the_disk_to_others,
 		one_that_goes_takes_nothing_from_the_others,
 		a_medium_error_breaks_each_of_them,
 		in_a_storm_each_of_them_is_right,
