@@ -59,6 +59,7 @@ static void setup(void)
 		     "[element d]\naccess_point=dead\ntarget=iqn.2026-01.a:d\nlun=5\n");
 	whole_setup();
 	inserts_that_fail = deletions_that_fail = 0;
+	whole_forget();
 }
 
 static void begin(struct whole_call *call, uint64_t group, const char *text)
