@@ -63,7 +63,7 @@ static bool is_busy(struct element *el, const char **ret_why)
 static void reopen(struct element *el)
 {
 	el->reopen = el->bd || el->closing;
-	element_close(el, true);
+	element_close(el, !element_in_relationship(el));
 	if (!el->reopen)
 		element_open_device(el);
 }
@@ -72,6 +72,14 @@ static void reopen(struct element *el)
 static bool is_back(const struct element *el, const struct config_element *conf)
 {
 	return !el->configured && !strcmp(el->url, conf->url) &&
+	       el->exclusive == (conf->access == CONFIG_ACCESS_EXCLUSIVE);
+}
+
+/* The same LUN, which refuses the login: another try disturbs nobody. */
+static bool may_log_in_anew(const struct element *el, const struct config_element *conf)
+{
+	return el->configured && el->status.state == BD_REFUSED &&
+	       !strcmp(el->url, conf->url) &&
 	       el->exclusive == (conf->access == CONFIG_ACCESS_EXCLUSIVE);
 }
 
@@ -99,7 +107,7 @@ static void change_element(struct reload *rl, struct element *el,
 		change_io(rl, el, conf);
 		return;
 	}
-	if (!is_back(el, conf) && is_busy(el, &why)) {
+	if (!is_back(el, conf) && !may_log_in_anew(el, conf) && is_busy(el, &why)) {
 		el->outdated = true;
 		strbuf_addf(rl->report,
 			    "[element %s] has changed and is left as it was, as %s; "
@@ -266,7 +274,7 @@ static void take_access_point(void *thing, void *opaque)
 	} else if (is_same && !*el->error && !el->outdated &&
 		   same_access_point(rl->before, rl->config, el->access_point)) {
 		return;
-	} else if (!*el->error && el->status.state == BD_READY && is_busy(el, &why)) {
+	} else if (!*el->error && el->status.state != BD_REFUSED && is_busy(el, &why)) {
 		el->outdated = true;
 		strbuf_addf(
 			rl->report,

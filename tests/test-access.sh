@@ -446,6 +446,20 @@ hup '\[element new0\] taken over'
 status new0 OK
 note "a change that was put off is not forgotten"
 
+# In a relationship: what is logged in goes on, what is not logs in anew.
+echo "SourceElement=new0 SyncType=Clone WaitForCopyState=Inactive" > groups/tick/spec
+as wrong "" new0
+hup '\[element new0\] has changed and is left as it was, as it is in a relationship'
+status new0 OK
+again stop_lunfs
+status new0 Error
+as user "" new0
+hup '\[element new0\] taken over'
+status new0 OK
+echo Activate > groups/tick/control
+assert_eq Synchronized "$(timeout 20 cat groups/tick/wait/Synchronized)"
+note "a secret that was wrong is put right by SIGHUP, in a relationship too"
+
 "$LUNFS" --check -c "$CONF" >> "$T/lunfs.log" 2>&1
 not_shown "in the end"
 grep -q "unique: .*WRITE" "$T/lunfs.log" || fail "there is no log of requests"
