@@ -384,9 +384,12 @@ note "another secret, and another portal of one that is idle"
 start_proxy p
 as user "127.0.0.1:${proxy_port[p]}"
 hup '\[access_point otf\] has changed'
-arm p slow bytes_per_second=1500000
+arm p slow bytes_per_second=500000
 echo "SourceElement=$L1 SourceAccessPoint=otf SyncType=Clone" > groups/b/spec
 wait_until 10 file_matches groups/b/PercentSynced '^[1-9]'
+again kill9_lunfs
+status $E1 OK
+assert_eq Unsynchronized "$(cat groups/b/CopyState)"
 sections < /dev/null | write_conf
 hup "element $E1 stays, in Error: no longer configured"
 assert_eq Unsynchronized "$(cat groups/b/CopyState)"
@@ -398,7 +401,7 @@ assert_eq Synchronized "$(timeout 20 cat groups/b/wait/Synchronized)"
 same 1 1 groups/b/images/b_1
 echo ReturnToResourcePool > groups/b/control
 wait_until 10 gone elements/$E1
-note "a copy waits for its access point"
+note "a copy goes on after a crash, and waits for its access point"
 
 # One whose copy is kept consistent by a reservation goes when that was given up.
 reserved="SourceElement=$L1 SourceAccessPoint=otf SyncType=Clone ReplicationSettingData=reserved"
@@ -406,7 +409,7 @@ echo "$reserved WaitForCopyState=Synchronized" > groups/b/spec
 assert_eq Consistent "$(cat groups/b/ConsistencyState)"
 echo ReturnToResourcePool > groups/b/control
 wait_until 10 gone elements/$E1
-arm p slow bytes_per_second=1500000
+arm p slow bytes_per_second=500000
 echo "$reserved" > groups/b/spec
 wait_until 10 file_matches groups/b/PercentSynced '^[1-9]'
 arm p stall
