@@ -9,8 +9,8 @@
  *   rest_of(): without higher classes              a_class_makes_way_...
  *   wait_until(): without c->n                     the same, copies_of_a_class_...
  *   priority_group_set(): without look_at()        another_class_takes_effect_at_once
- *   end(): without look_at()                       nobody_waits_for_ever
- *   fill_bucket(): filled_ns = now                 a_limit_is_kept
+ *   end(): without look_at()                       the_last_fetch_of_another_...
+ *   fill_bucket(): filled_ns = now                 asking_often_loses_nothing
  */
 
 #include "tests/unit.h"
@@ -71,7 +71,7 @@ static void called(struct priority_flow *flow)
 
 static void setup(void)
 {
-	clock_ns = 1000 * SECOND;
+	clock_ns = 1000 * SECOND; /* of no meaning */
 	priority_init(&priority, NULL, now);
 	n_copies = 0;
 	user_every_ns = 0;
@@ -146,7 +146,7 @@ static void fetch_ends(struct copy *c, unsigned place)
 	fill_places(c);
 }
 
-/* Lets a time pass. */
+/* Lets a time pass, with the timer set as the policy wants it. */
 static void run_for(uint64_t ns)
 {
 	uint64_t until = clock_ns + ns;
@@ -156,21 +156,22 @@ static void run_for(uint64_t ns)
 	for (unsigned i = 0; i < n_copies; i++)
 		fill_places(&copies[i]);
 	for (;;) {
-		uint64_t turn = priority_run(&priority);
 		struct copy *c = NULL;
 		unsigned place = 0;
-		uint64_t end = next_end(&c, &place), next = end < turn ? end : turn;
+		uint64_t end = next_end(&c, &place), turn = priority.armed_ns;
+		uint64_t next = end < turn ? end : turn;
 
 		if (user_every_ns && next_user_ns < next)
 			next = next_user_ns;
 		if (next >= until)
 			break;
-		ck_assert_uint_ge(next, clock_ns);
-		clock_ns = next;
-		if (user_every_ns && next == next_user_ns)
-			user_comes();
+		clock_ns = next > clock_ns ? next : clock_ns;
+		if (next == turn)
+			priority_run(&priority);
 		else if (next == end)
 			fetch_ends(c, place);
+		else
+			user_comes();
 	}
 	clock_ns = until;
 }
@@ -362,6 +363,25 @@ START_TEST(nobody_waits_for_ever)
 }
 END_TEST
 
+/* Whose last fetch was under way when the other asked. */
+START_TEST(the_last_fetch_of_another_lets_the_next_one_go)
+{
+	struct copy *high, *first, *next;
+
+	setup();
+	high = add(CIM_PRIORITY_HIGH, 0, 10);
+	high->hangs = true;
+	fill_places(high);
+	first = add(CIM_PRIORITY_LOW, 0, 10);
+	fill_places(first);
+	first->stopped = true;
+	next = add(CIM_PRIORITY_LOW, 0, 10);
+	BETWEEN(ends_in(next, SECOND), 5, 7);
+	ck_assert_uint_eq(first->n_ended, 1);
+	teardown();
+}
+END_TEST
+
 START_TEST(what_goes_is_not_called)
 {
 	struct copy *low;
@@ -370,8 +390,9 @@ START_TEST(what_goes_is_not_called)
 	low = add(CIM_PRIORITY_LOW, 0, 10);
 	user_every_ns = 20 * MS;
 	run_for(SECOND);
-	while (!low->flow.waits)
+	for (unsigned i = 0; !low->flow.waits && i < 100; i++)
 		run_for(MS);
+	ck_assert(low->flow.waits);
 	low->n_called = 0;
 	low->stopped = true;
 	priority_cancel_flow(&priority, &low->flow);
@@ -440,6 +461,20 @@ START_TEST(limits_of_any_size_are_no_trouble)
 }
 END_TEST
 
+START_TEST(asking_often_loses_nothing)
+{
+	struct copy *c;
+
+	setup();
+	c = add(CIM_PRIORITY_SAME, 1000, 10);
+	/* 1.9 bytes come between two questions; the second fetch begins after 1048.6 s. */
+	for (unsigned i = 0; i < 555000 && c->n_ended < 2; i++)
+		run_for(19 * MS / 10);
+	ck_assert_uint_eq(c->n_ended, 2);
+	teardown();
+}
+END_TEST
+
 START_TEST(one_that_rests_for_its_limit_holds_up_nobody)
 {
 	struct copy *low;
@@ -499,10 +534,12 @@ int main(void)
 		copies_of_a_class_share_its_time_by_turns,
 		another_class_takes_effect_at_once,
 		nobody_waits_for_ever,
+		the_last_fetch_of_another_lets_the_next_one_go,
 		what_goes_is_not_called,
 		a_limit_is_kept,
 		the_copies_of_a_relationship_share_its_limit,
 		limits_of_any_size_are_no_trouble,
+		asking_often_loses_nothing,
 		one_that_rests_for_its_limit_holds_up_nobody,
 		what_was_not_fetched_is_not_counted,
 		without_a_group_nothing_waits,
