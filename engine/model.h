@@ -475,6 +475,8 @@ struct pair *pair_new(const struct store_pair *row);
 void pair_free(struct pair *p);
 /* The number that the setting of a relationship has for a property, or its default. */
 unsigned relation_setting(const struct relationship *rel, const char *property);
+/* What its copies make way for; NULL: out of memory. */
+struct priority_group *relation_priority(struct relationship *rel);
 /* CopyRecoveryMode: copying goes on by itself after a lost connection. */
 bool relation_recovers_by_itself(const struct relationship *rel);
 /* A device of it has logged in anew: else the copy is Suspended. */

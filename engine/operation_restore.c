@@ -84,6 +84,7 @@ static void set_params(struct pair *p, uint64_t sequence, struct restore_params 
 		.pool = p->target->pool->pool,
 		.sequence = sequence,
 		.size = p->target->size,
+		.priority = relation_priority(p->rel),
 		.watcher = { done, p },
 	};
 }

@@ -16,7 +16,7 @@
  *     1/16    beside copies two classes higher, 1/64 beside those three higher,
  *     1/8     beside requests of users (Low)
  *
- * and is never none.  Its copies take turns.  With nobody to make way for it is not held
+ * and is never none: one that does not end holds up the others for a time only.  Its copies take turns.  With nobody to make way for it is not held
  * up at all.
  *
  * The limit of a relationship is a bucket of bytes that fills at its rate, up to what
@@ -143,17 +143,17 @@ static uint64_t limit_until(struct priority_group *g, uint64_t now)
 static uint64_t wait_until(struct priority *p, struct priority_group *g, uint64_t now)
 {
 	const struct priority_class *c = &p->classes[g->class];
-	uint64_t until, limit = limit_until(g, now);
+	uint64_t until, turn, limit = limit_until(g, now);
+	unsigned rest;
 
 	if (limit)
 		return limit;
-	if (!rest_of(p, g->class, now, &until))
+	rest = rest_of(p, g->class, now, &until);
+	/* What is under way ends, but for one that hangs. */
+	turn = c->n ? c->last_ns + (rest + 1) * SERVICE_MAX_NS : c->rest_until;
+	if (!rest || now >= turn)
 		return 0;
-	if (c->n)
-		return until; /* or its end */
-	if (now >= c->rest_until)
-		return 0;
-	return until < c->rest_until ? until : c->rest_until;
+	return until < turn ? until : turn;
 }
 
 /* ---- the timer --------------------------------------------------------------------- */

@@ -538,18 +538,24 @@ void pair_watch_complete(struct pair *p, struct image *image)
 	image_set_source(image, NULL, p->source->obj.name, true, watcher_of(p, &w));
 }
 
+struct priority_group *relation_priority(struct relationship *rel)
+{
+	struct priority *p = &rel->pairs[0]->source->engine->dataops.priority;
+
+	if (!rel->priority)
+		priority_group_new(p, rel->row.copy_priority,
+				   rel->row.max_bytes_per_second, &rel->priority);
+	return rel->priority;
+}
+
 /* Its copy gets its priority and limit; false: out of memory. */
 static bool set_priority(const struct pair *p, struct image *image)
 {
-	struct relationship *rel = p->rel;
+	struct priority_group *priority = relation_priority(p->rel);
 
-	if (!rel->priority &&
-	    priority_group_new(&p->source->engine->dataops.priority,
-			       rel->row.copy_priority, rel->row.max_bytes_per_second,
-			       &rel->priority) < 0)
-		return false;
-	image_set_priority(image, rel->priority);
-	return true;
+	if (priority)
+		image_set_priority(image, priority);
+	return priority;
 }
 
 void pair_connect(struct pair *p, struct image *image, struct point *point)

@@ -56,6 +56,17 @@ static void retry(struct dataop_retry *retry)
 	restore_unref(r);
 }
 
+static void turn_came(struct priority_flow *flow)
+{
+	struct restore *r =
+		(struct restore *)((char *)flow - offsetof(struct restore, flow));
+
+	if (!try_ref(r))
+		return;
+	restore_background(r);
+	restore_unref(r);
+}
+
 int restore_open(const struct restore_params *params, struct restore **ret_restore)
 {
 	const struct chunkmap_params map = {
@@ -83,6 +94,8 @@ int restore_open(const struct restore_params *params, struct restore **ret_resto
 	r->n_chunks = chunkmap_n_chunks(r->map);
 	r->n_to_do = r->n_chunks - chunkmap_n_set(r->map);
 	r->retry.fn = retry;
+	r->flow.fn = turn_came;
+	priority_set_flow(&r->all->priority, &r->flow, params->priority);
 	pthread_mutex_init(&r->lock, NULL);
 	pthread_cond_init(&r->quiet, NULL);
 	TAILQ_INIT(&r->units);
@@ -109,6 +122,7 @@ static void destroy(struct work *work)
 		(struct restore *)((char *)work - offsetof(struct restore, load));
 
 	dataop_retry_cancel(r->all, &r->retry);
+	priority_cancel_flow(&r->all->priority, &r->flow);
 	chunkmap_close(r->map);
 	pthread_cond_destroy(&r->quiet);
 	pthread_mutex_destroy(&r->lock);
@@ -400,10 +414,19 @@ static enum next next_locked(struct restore *r, struct unit **ret_unit)
 		if (n < 0)
 			return NEXT_LOAD;
 		if (!set) {
+			struct priority_ticket ticket;
+			uint64_t bytes;
+
 			n = n < RESTORE_RUN_CHUNKS ? n : RESTORE_RUN_CHUNKS;
+			bytes = (uint64_t)n * POOL_CHUNK_SIZE;
+			if (!priority_begin(&r->all->priority, &r->flow, bytes, &ticket))
+				return NEXT_NOTHING;
 			*ret_unit = unit_new_locked(r, r->cursor, (uint64_t)n);
 			if (!*ret_unit)
+				priority_give_up(&ticket, bytes);
+			if (!*ret_unit)
 				return NEXT_LATER;
+			(*ret_unit)->ticket = ticket;
 			(*ret_unit)->background = true;
 			r->n_background++;
 			r->cursor += (uint64_t)n;

@@ -45,6 +45,8 @@ struct restore_params {
 	struct pool *pool;
 	uint64_t sequence; /* rises with the instants of the volume, as the points' do */
 	uint64_t size;	   /* bytes */
+	struct priority_group
+		*priority; /* of what is copied in the background; or NULL */
 	struct restore_watcher watcher;
 };
 

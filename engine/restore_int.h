@@ -26,6 +26,7 @@ struct unit {
 	char *buf;
 	size_t size;
 	bool background;
+	struct priority_ticket ticket;
 	unsigned logins; /* of the device, when it was sent */
 	struct work work;
 	struct chain_waiter prepared;
@@ -54,6 +55,7 @@ struct restore {
 	struct chunkmap *map;
 	uint64_t n_chunks, n_to_do; /* chunks, as of the opening or the plan */
 	struct dataop_retry retry;
+	struct priority_flow flow; /* asked before each unit in the background */
 
 	pthread_mutex_t lock; /* protects what follows */
 	pthread_cond_t quiet; /* in_watcher became false */

@@ -56,6 +56,7 @@ void unit_end(struct unit *u)
 	struct chain_waiters waiters = TAILQ_HEAD_INITIALIZER(waiters);
 	struct restore *r = u->restore;
 
+	priority_end(&u->ticket);
 	pthread_mutex_lock(&r->lock);
 	TAILQ_REMOVE(&r->units, u, link);
 	r->n_background -= u->background;
@@ -78,6 +79,7 @@ static void unit_lost(struct unit *u, int error, const char *what)
 	if (error != -ENOTCONN)
 		restore_set_error(r, "%s: bytes from %" PRIu64 " on: %s", what,
 				  u->chunk * POOL_CHUNK_SIZE, strerror(-error));
+	priority_end(&u->ticket);
 	pthread_mutex_lock(&r->lock);
 	u->lost = true;
 	restore_take_waiters(&u->waiters, &waiters);

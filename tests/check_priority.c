@@ -358,7 +358,16 @@ START_TEST(nobody_waits_for_ever)
 	add(CIM_PRIORITY_URGENT, 0, 10);
 	low = add(CIM_PRIORITY_LOW, 0, 60000);
 	run_for(400 * SECOND);
-	BETWEEN(low->n_ended, 5, 6);
+	BETWEEN(low->n_ended, 15, 25);
+	teardown();
+	/* One that hangs does not hold up others of its class either. */
+	setup();
+	add(CIM_PRIORITY_HIGH, 0, 10);
+	low = add(CIM_PRIORITY_LOW, 0, 10);
+	low->hangs = true;
+	low = add(CIM_PRIORITY_LOW, 0, 10);
+	/* That one has four, and each holds up the rest for 4 s. */
+	BETWEEN(ends_in(low, 64 * SECOND), 10, 100);
 	teardown();
 }
 END_TEST

@@ -536,6 +536,42 @@ START_TEST(a_low_copy_makes_way_for_users)
 }
 END_TEST
 
+/* A restore copies, too: chunks that are apart, which are written back one by one. */
+START_TEST(a_low_restore_makes_way_for_users)
+{
+	static unsigned char was[WHOLE_CHUNK];
+	enum { N = 60 };
+	struct engine_handle *h;
+	unsigned char buf[WHOLE_CHUNK];
+	uint64_t g;
+
+	setup("");
+	whole_add_faulty("h1", BIG);
+	g = whole_make(ENGINE_GROUP, "g");
+	whole_spec(g, "SourceElement=h1\nSyncType=Snapshot" RSD "CopyPriority=Low", 0);
+	for (unsigned i = 0; i < N; i++)
+		whole_fill("h1", 20 * i, 1);
+	h = whole_open("a", false);
+	set_rules("h1.rules", "[w]\nevent = write zero\ndelay_ms = 20\n");
+	whole_control(g, "RestoreFromReplica", CIM_RETURN_JOB_STARTED);
+	/* 0.3 s of it alone, or six in a second beside these. */
+	for (unsigned i = 0; i < 200; i++) {
+		ck_assert_int_eq(whole_read(h, 2 * (i % 32), buf), 0);
+		usleep(5000);
+	}
+	ck_assert_uint_eq(whole_job(g).state, CIM_JOB_RUNNING);
+	engine_data_close(h);
+	whole_until(whole_job(g).state == CIM_JOB_COMPLETED);
+	h = whole_open("h1", false);
+	for (unsigned i = 0; i < N; i++) {
+		ck_assert_int_eq(whole_read(h, 20 * i, buf), 0);
+		ck_assert(!memcmp(buf, was, sizeof(was)));
+	}
+	engine_data_close(h);
+	whole_teardown();
+}
+END_TEST
+
 /* ---- max_bytes_per_second ------------------------------------------------------------------ */
 
 /* Of two members together, and on after a restart. */
@@ -584,6 +620,7 @@ int main(void)
 		a_low_copy_makes_way_for_a_high_one,
 		a_changed_priority_takes_effect_at_once_and_stays,
 		a_low_copy_makes_way_for_users,
+		a_low_restore_makes_way_for_users,
 		a_limit_holds_for_all_copies_of_a_relationship,
 	};
 
