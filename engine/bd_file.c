@@ -47,6 +47,7 @@ struct bd_file {
 	struct blockdev base; /* first */
 	char *path;
 	bool read_only;
+	bool reserved;
 	struct workers *workers;
 	struct loop *loop; /* NULL: no retries */
 	atomic_uint refs;
@@ -230,7 +231,7 @@ static int file_zero(struct bd_file *f, struct bd_req *req)
 {
 	int r;
 
-	r = change_extents(f, FALLOC_FL_PUNCH_HOLE, req);
+	r = f->reserved ? -EOPNOTSUPP : change_extents(f, FALLOC_FL_PUNCH_HOLE, req);
 	if (r == -EOPNOTSUPP)
 		r = change_extents(f, FALLOC_FL_ZERO_RANGE, req);
 	if (r == -EOPNOTSUPP)
@@ -242,7 +243,7 @@ static int file_zero(struct bd_file *f, struct bd_req *req)
 
 static int file_discard(struct bd_file *f, struct bd_req *req)
 {
-	int r = change_extents(f, FALLOC_FL_PUNCH_HOLE, req);
+	int r = f->reserved ? 0 : change_extents(f, FALLOC_FL_PUNCH_HOLE, req);
 
 	return r == -EOPNOTSUPP ? 0 : r;
 }
@@ -523,6 +524,7 @@ int bd_file_open(const struct bd_params *p, struct blockdev **ret, char *err, si
 		return -ENOMEM;
 	}
 	f->read_only = p->read_only;
+	f->reserved = p->reserved;
 	f->workers = p->workers;
 	f->loop = p->n_loops > 0 ? p->loops[0] : NULL;
 	f->fd = -1;

@@ -154,6 +154,7 @@ struct bd_params {
 			       * restart; each session derives its ISID from it */
 	uint64_t pr_key;      /* reservation key; 0 = access is shared */
 	bool read_only;       /* open file: devices read-only */
+	bool reserved;	      /* file: its space stays allocated, also where it is zero */
 	struct loop **loops;  /* iscsi: sessions are spread over them; kept */
 	unsigned n_loops;
 	struct workers *workers; /* file: kept */

@@ -322,6 +322,7 @@ static int open_url(struct element *el, const char *text)
 		.isid_seed = isid_seed(el),
 		.pr_key = el->exclusive ? el->pr_key : 0,
 		.read_only = !el->exclusive && el->origin != STORE_ORIGIN_REPLICA,
+		.reserved = el->reserved,
 		.loops = e->loops,
 		.n_loops = e->n_loops,
 		.workers = e->workers,

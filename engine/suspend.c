@@ -69,12 +69,15 @@ bool relation_recovers_by_itself(const struct relationship *rel)
 	return relation_setting(rel, "CopyRecoveryMode") != CIM_RECOVERY_MANUAL;
 }
 
-static void suspend_repaired(struct engine *e, struct pair *p)
+static void suspend_repaired(struct engine *e, struct pair *p, const struct element *el)
 {
 	struct relationship *rel = p->rel;
 
 	if (!pair_is_copying(p) || rel->op || relation_recovers_by_itself(rel))
 		return;
+	log_info(
+		"%s: %s has logged in anew: the copy is suspended (CopyRecoveryMode Manual)",
+		rel->row.name, el->obj.name);
 	if (relation_suspend(e, rel) < 0)
 		log_error("%s: cannot record Suspended; the copy goes on", rel->row.name);
 }
@@ -84,9 +87,9 @@ void relation_link_repaired(struct engine *e, struct element *el)
 	struct pair *p;
 
 	TAILQ_FOREACH (p, &el->source_of, link)
-		suspend_repaired(e, p);
+		suspend_repaired(e, p, el);
 	if (el->target_of)
-		suspend_repaired(e, el->target_of);
+		suspend_repaired(e, el->target_of, el);
 }
 
 static unsigned resumed_state(const struct pair *p)

@@ -397,6 +397,33 @@ START_TEST(an_automatic_copy_goes_on)
 }
 END_TEST
 
+/* So does that of a target. */
+START_TEST(a_manual_copy_is_suspended_by_a_login_of_its_target)
+{
+	static const char stall_writes[] = "[w]\nevent = write zero\nstall = yes\n";
+	uint64_t g;
+
+	setup("");
+	whole_content("a", before);
+	whole_group("lun", "f");
+	whole_rules(stall_writes);
+	g = whole_make(ENGINE_GROUP, "g");
+	whole_spec(g,
+		   "SourceElement=a\nSyncType=Clone\nTargetGroup=lun" RSD
+		   "CopyRecoveryMode=Manual",
+		   CIM_RETURN_JOB_STARTED);
+	whole_rules(away_rules);
+	whole_until(!whole_is_ready("f"));
+	whole_rules(stall_writes);
+	whole_wait_state(g, CIM_COPY_SUSPENDED);
+	whole_rules("");
+	whole_control(g, "Resume", 0);
+	whole_wait_state(g, CIM_COPY_SYNCHRONIZED);
+	whole_is("f", before);
+	whole_teardown();
+}
+END_TEST
+
 /* The first login of a process repairs nothing. */
 START_TEST(a_manual_copy_goes_on_after_a_restart)
 {
@@ -615,6 +642,7 @@ int main(void)
 		continue_lets_the_others_end,
 		beside_a_broken_member_the_copy_can_be_suspended,
 		a_manual_copy_is_suspended_by_a_new_login,
+		a_manual_copy_is_suspended_by_a_login_of_its_target,
 		an_automatic_copy_goes_on,
 		a_manual_copy_goes_on_after_a_restart,
 		a_low_copy_makes_way_for_a_high_one,
