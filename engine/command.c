@@ -15,6 +15,8 @@ static unsigned result_file(enum engine_class class)
 		return ELEMENT_RESULT;
 	case ENGINE_GROUP:
 		return GROUP_RESULT;
+	case ENGINE_PAIR:
+		return PAIR_RESULT;
 	default:
 		return JOB_RESULT;
 	}
@@ -62,6 +64,9 @@ static void run_write(struct engine *e, struct engine_command *cmd)
 		break;
 	case ENGINE_GROUP:
 		group_write(e, cmd);
+		break;
+	case ENGINE_PAIR:
+		pair_write(e, cmd);
 		break;
 	case ENGINE_JOB:
 		job_write(e, cmd);

@@ -170,6 +170,7 @@ void engine_data_close(struct engine_handle *h)
 		    !element_is_lun(el)) {
 			el->allocated = image_allocated(el->image);
 			element_note_changed(el);
+			element_count_changes(el);
 			idle = move_ptr(el->image);
 		}
 	}

@@ -192,6 +192,7 @@ static void tell_pairs(struct engine *e, const struct draft *d, const bool *chan
 
 		if (!changed[i])
 			continue;
+		pair_check_digest(e, p);
 		engine_event(e, ENGINE_EVENT_CHANGED, ENGINE_PAIR, p->obj.id,
 			     FILE_BIT(PAIR_COPY_STATE) | FILE_BIT(PAIR_PROGRESS_STATUS) |
 				     FILE_BIT(PAIR_PERCENT_SYNCED) |
@@ -332,7 +333,7 @@ int draft_commit(struct engine *e, struct draft *d)
 	show(e, d, &c);
 	/* Another job took the place of its, or that has ended. */
 	if (c.changed_job && (d->new_job || job_state_is_end(d->job_state)))
-		relation_stop_verify(rel);
+		relation_stop_reading(rel);
 	for (size_t i = 0; i < rel->n_pairs; i++)
 		if (left[i])
 			point_object_release(left[i]);

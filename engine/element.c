@@ -506,6 +506,16 @@ int64_t element_modified_ms(const struct element *el)
 	return (int64_t)last > el->modified_ms ? (int64_t)last : el->modified_ms;
 }
 
+uint64_t element_change_count(const struct element *el)
+{
+	return el->change_count + (el->image ? image_change_count(el->image) : 0);
+}
+
+void element_count_changes(struct element *el)
+{
+	el->change_count = element_change_count(el);
+}
+
 void element_note_changed(struct element *el)
 {
 	int64_t last = element_modified_ms(el);

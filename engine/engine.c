@@ -631,19 +631,19 @@ static void stop_restore(void *thing, void *opaque)
 	pair_stop_restore(thing);
 }
 
-static void stop_verify(void *thing, void *opaque)
+static void stop_reading(void *thing, void *opaque)
 {
 	struct group *g = thing;
 
 	(void)opaque;
 	if (g->rel)
-		relation_stop_verify(g->rel);
+		relation_stop_reading(g->rel);
 }
 
 static void end_calls(struct engine *e, struct message *m)
 {
 	(void)m;
-	index_each(&e->by_id[ENGINE_GROUP], stop_verify, NULL);
+	index_each(&e->by_id[ENGINE_GROUP], stop_reading, NULL);
 	instant_stop_all(e);
 	holds_stop_all(e);
 	replica_run_calls(e);

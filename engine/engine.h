@@ -168,6 +168,7 @@ struct pair_info {
 	int64_t when_synced;
 	uint64_t bytes_total, bytes_copied, bytes_skipped;
 	char error[640];
+	struct engine_result result;
 };
 
 struct job_info {
@@ -205,7 +206,7 @@ int engine_pool_info(struct engine *e, uint64_t id, struct pool_info *ret);
  * The text of a list or of the canonical spec, a line an item, appended to b:
  * GROUP_SPEC, GROUP_MEMBERS, GROUP_CONTROL (the operations allowed now),
  * GROUP_RELATIONSHIPS; ELEMENT_SESSIONS, ELEMENT_GROUPS, ELEMENT_RELATIONSHIPS;
- * PAIR_VERIFIED (what Verify found), PAIR_MAP; POOL_IMAGES.  0 or -ENOENT.
+ * PAIR_VERIFIED (what Verify found), PAIR_MAP, PAIR_DIGEST; POOL_IMAGES.  0 or -ENOENT.
  */
 int engine_list_text(struct engine *e, enum engine_class class, uint64_t id,
 		     unsigned file, struct strbuf *b);
@@ -230,7 +231,7 @@ struct engine_command {
 	enum engine_class class;
 	uint64_t id;
 	const char *name;
-	unsigned file;    /* enum element_file, group_file, job_file */
+	unsigned file;	  /* enum element_file, group_file, pair_file, job_file */
 	const char *text; /* as written, any bytes; lives until done */
 	size_t len;
 	bool append;      /* GROUP_MEMBERS: add to the list instead of replacing it

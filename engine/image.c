@@ -496,6 +496,13 @@ void image_refresh_allocated(struct image *img)
 	img->store->refresh_allocated(img);
 }
 
+uint64_t image_change_count(struct image *img)
+{
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&img->lock);
+
+	return img->change_count;
+}
+
 uint64_t image_changed_ms(struct image *img)
 {
 	return __atomic_load_n(&img->changed_ms, __ATOMIC_RELAXED);

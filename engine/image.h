@@ -186,6 +186,10 @@ void image_refresh_allocated(struct image *image); /* fstat */
 /* CLOCK_REALTIME ms of the last change by its users; 0 = none by this process. */
 uint64_t image_changed_ms(struct image *image);
 
+/* Rises when a change by its users begins, and when it ends: what was read between two
+ * equal counts is of one content, and still there.  Of this image object. */
+uint64_t image_change_count(struct image *image);
+
 /* As engine_data_try_read() and engine_data_submit().  An image without a source
  * (not yet, or cut off) answers -EIO for chunks that are absent, reads as well as
  * changes.  A medium error of a read that is not kept is that read's -EIO, no more. */

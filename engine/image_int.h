@@ -243,6 +243,7 @@ struct image {
 	bool changed;	   /* by a user, since it was opened: no direct writes any more */
 	unsigned n_direct; /* fills that may write directly */
 	unsigned n_changes;	 /* of users, from their submission to their answer */
+	uint64_t change_count;	 /* of their beginnings and ends, never less */
 	bool retired;		 /* image_retire() */
 	struct restore *restore; /* with a reference; also looked at without the lock */
 	unsigned n_calls;	 /* of changes and fills, that change the file */

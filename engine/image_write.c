@@ -41,6 +41,7 @@ static bool enter(struct image *img)
 	if (img->redirect)
 		return false;
 	img->n_changes++;
+	img->change_count++;
 	return true;
 }
 
@@ -48,6 +49,7 @@ static void leave(struct image *img)
 {
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&img->lock);
 
+	img->change_count++;
 	if (!--img->n_changes)
 		pthread_cond_broadcast(&img->quiet);
 }

@@ -276,9 +276,9 @@ static int start(struct engine *e, struct job *j)
 	return relation_resume(e, j->rel);
 }
 
-/* A Verify leaves all states but the job's as they are. */
-static int end_verify(struct engine *e, struct job *j, unsigned job_state,
-		      const char *why)
+/* What only reads leaves all states but the job's as they are. */
+static int end_reading(struct engine *e, struct job *j, unsigned job_state,
+		       const char *why)
 {
 	struct draft d;
 	int r = draft_begin(&d, j->rel);
@@ -293,8 +293,8 @@ static int end_verify(struct engine *e, struct job *j, unsigned job_state,
 
 static int end(struct engine *e, struct job *j, unsigned job_state, const char *why)
 {
-	return j->rel->verify ? end_verify(e, j, job_state, why) :
-				relation_abort(e, j->rel, job_state, why);
+	return relation_is_read(j->rel) ? end_reading(e, j, job_state, why) :
+					  relation_abort(e, j->rel, job_state, why);
 }
 
 static int terminate(struct engine *e, struct job *j)
@@ -348,11 +348,12 @@ static int check_work(const struct job *j, unsigned requested, struct outcome *o
 				    "%s: half a restore would leave neither the old "
 				    "content nor the restored one; it ends by itself",
 				    name);
-	if (j->rel->verify && requested == CIM_JOB_REQUEST_SUSPEND)
+	if (relation_is_read(j->rel) && requested == CIM_JOB_REQUEST_SUSPEND)
 		return outcome_fail(o, CIM_RETURN_NOT_SUPPORTED, 0,
-				    "Suspend: a Verify cannot stand still; Terminate it, "
-				    "and begin it again later");
-	if (!j->rel->verify && !relation_is_copying(j->rel))
+				    "Suspend: a %s cannot stand still; Terminate it, and "
+				    "begin it again later",
+				    j->rel->verify ? "Verify" : "digest");
+	if (!relation_is_read(j->rel) && !relation_is_copying(j->rel))
 		return outcome_fail(o, CIM_RETURN_NOT_SUPPORTED, 0,
 				    "%s: \"%s\" does not copy, and ends by itself", name,
 				    j->title);

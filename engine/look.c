@@ -250,6 +250,7 @@ static const char *describe_doing(const struct relationship *rel)
 {
 	return relation_is_restoring(rel) ? "Restoring" :
 	       rel->verify		  ? "Verifying" :
+	       rel->digests.n		  ? "Hashing" :
 	       rel->row.detaching	  ? "Detaching" :
 					    "";
 }
@@ -259,7 +260,7 @@ static void fill_relationship(const struct relationship *rel, struct group_info 
 	const struct store_relationship *row = &rel->row;
 	const char *doing = describe_doing(rel);
 	bool moving = is_moving(rel);
-	bool copying = moving || relation_is_restoring(rel) || rel->verify;
+	bool copying = moving || relation_is_restoring(rel) || relation_is_read(rel);
 	struct image_progress p;
 
 	ret->has_relationship = true;
@@ -387,6 +388,7 @@ int engine_pair_info(struct engine *e, uint64_t id, struct pair_info *ret)
 			snapshot ? CIM_REPLICA_AFTER_DELTA : CIM_REPLICA_FULL_COPY,
 		.copy_methodology = methodology(p->rel),
 		.when_synced = p->when_synced,
+		.result = p->obj.result,
 		.bytes_total = progress.bytes_total,
 		.bytes_copied = progress.bytes_copied,
 		.bytes_skipped = progress.bytes_skipped,
@@ -633,6 +635,8 @@ static int list_text(struct engine *e, enum engine_class class, uint64_t id,
 		group_text(e, (struct group *)obj, file, b);
 	else if (class == ENGINE_PAIR && file == PAIR_VERIFIED)
 		pair_describe_verified((struct pair *)obj, b);
+	else if (class == ENGINE_PAIR && file == PAIR_DIGEST)
+		pair_describe_digest((struct pair *)obj, b);
 	else if (class == ENGINE_POOL && file == POOL_IMAGES)
 		index_each(&e->by_id[ENGINE_ELEMENT], add_image_of, &t);
 	return 0;

@@ -29,6 +29,7 @@
 #include "conf/cim.h"
 #include "engine/blockdev.h"
 #include "engine/bufpool.h"
+#include "engine/digest.h"
 #include "engine/engine.h"
 #include "engine/image.h"
 #include "engine/index.h"
@@ -43,6 +44,7 @@ struct fence_set;
 struct hold;
 struct instant;
 struct operation_call;
+struct pair_digest;
 struct restore;
 struct relationship;
 struct replica_call;
@@ -98,6 +100,7 @@ struct element {
 	 * target, from its instant to the end of the relationship. */
 	struct image *image;
 	uint64_t allocated; /* bytes, of one whose files are not open */
+	uint64_t change_count; /* of images that were closed */
 	struct pool_object *pool;
 	uint64_t generation;
 	bool complete;
@@ -178,6 +181,11 @@ struct pair {
 	bool written_wanted; /* that could not be recorded yet */
 	uint64_t bytes_copied, bytes_skipped; /* before this process's */
 	char error[640];
+	struct pair_digest *digest; /* of the target, under way; or NULL */
+	/* The newest one, and the count of changes and the instant that it is of. */
+	char digest_hex[DIGEST_HEX_SIZE]; /* "" = none */
+	uint64_t digest_change_count;
+	int64_t digest_instant;
 	char *verified;	  /* what the newest Verify found, as text; NULL: there was none */
 	unsigned percent; /* as last told */
 	bool watched;	  /* the image has its source from this pair */
@@ -214,6 +222,14 @@ struct relationship {
 	bool ended;		       /* relation_end() is at work */
 	struct operation_call *op; /* an operation that takes an instant is under way */
 	struct verify_call *verify; /* under way; or NULL */
+	struct {
+		unsigned n; /* under way */
+		/* Of this job: the sizes of all, what those that ended have read, and the
+		 * first error. */
+		uint64_t bytes_total, bytes_done;
+		int error;
+		char reason[DIGEST_REASON_MAX];
+	} digests;
 	struct hold *hold; /* keeps others from writing the members; or NULL */
 	struct priority_group *priority; /* of its copies; NULL: there was none yet */
 	uint64_t rate;		   /* bytes per second, smoothed */
@@ -356,6 +372,11 @@ void element_image_params(const struct element *el, struct image_params *ret);
 /* The last change of its content; the lock is held. */
 int64_t element_modified_ms(const struct element *el);
 void element_note_changed(struct element *el); /* lock held */
+/* Of what its users change in its image, as image_change_count(), also over its closing;
+ * the lock is held. */
+uint64_t element_change_count(const struct element *el);
+/* Its image is about to be closed; the lock is held. */
+void element_count_changes(struct element *el);
 void elements_save_changed(struct engine *e);  /* the tick, and the stop */
 /* data.c: open handles go to el->image from now on, those of a LUN without one to its
  * volume; the lock is held. */
@@ -626,6 +647,28 @@ void relation_verify_progress(const struct relationship *rel,
 			      struct image_progress *ret_progress);
 /* The same of one pair, as a text; the lock is held. */
 void pair_describe_verified(const struct pair *p, struct strbuf *b);
+
+/* pair_digest.c: the digest of a target, in a job. */
+void pair_write(struct engine *e, struct engine_command *cmd);
+/* The text of the file; the lock is held. */
+void pair_describe_digest(const struct pair *p, struct strbuf *b);
+/* One that is not of what the target holds any more goes, and that is told. */
+void pair_check_digest(struct engine *e, struct pair *p);
+/* Those that are under way end without a result; their job is the caller's. */
+void relation_stop_digests(struct relationship *rel);
+/* Of those of the job that is under way; the lock is held, or by the engine's thread. */
+void relation_digest_progress(const struct relationship *rel,
+			      struct image_progress *ret_progress);
+/* Its job only reads: a Verify, or digests. */
+static inline bool relation_is_read(const struct relationship *rel)
+{
+	return rel->verify || rel->digests.n;
+}
+static inline void relation_stop_reading(struct relationship *rel)
+{
+	relation_stop_verify(rel);
+	relation_stop_digests(rel);
+}
 
 /* job.c */
 struct job *job_new(const struct store_job *row);

@@ -137,6 +137,8 @@ void relation_job_progress(const struct relationship *rel, struct image_progress
 {
 	if (rel->verify)
 		relation_verify_progress(rel, ret);
+	else if (rel->digests.n)
+		relation_digest_progress(rel, ret);
 	else
 		relation_progress(rel, ret);
 }
@@ -146,7 +148,7 @@ unsigned relation_job_percent(const struct relationship *rel)
 	struct image_progress p;
 
 	relation_job_progress(rel, &p);
-	return percent_of(&p, !rel->verify && all_complete(rel));
+	return percent_of(&p, !relation_is_read(rel) && all_complete(rel));
 }
 
 static uint64_t state_files(void)
@@ -209,7 +211,7 @@ static void describe_wait(struct relationship *rel, char *buf, size_t size)
 	for (size_t i = 0; i < rel->n_pairs && !*buf; i++)
 		if (rel->pairs[i]->restore_sequence)
 			describe_restore(rel->pairs[i], buf, size);
-		else if (rel->verify ||
+		else if (relation_is_read(rel) ||
 			 rel->pairs[i]->copy_state == CIM_COPY_UNSYNCHRONIZED ||
 			 (rel->row.detaching && !rel->pairs[i]->target->complete)) {
 			describe_device(rel->pairs[i]->source, buf, size);
@@ -278,7 +280,7 @@ static void tell_percent(struct engine *e, struct relationship *rel)
 
 	relation_tell(e, rel, 0);
 	percent = rel->group->percent;
-	if (rel->job && (percent != before || rel->verify))
+	if (rel->job && (percent != before || relation_is_read(rel)))
 		engine_event(e, ENGINE_EVENT_CHANGED, ENGINE_JOB, rel->job->obj.id,
 			     FILE_BIT(JOB_PERCENT_COMPLETE));
 	for (size_t i = 0; i < rel->n_pairs; i++) {
@@ -306,13 +308,15 @@ void relation_tick(struct engine *e, struct relationship *rel, int64_t now_ms)
 		if (rel->pairs[i]->written_wanted)
 			pair_written(e, rel->pairs[i]);
 	for (size_t i = 0; i < rel->n_pairs; i++)
+		pair_check_digest(e, rel->pairs[i]);
+	for (size_t i = 0; i < rel->n_pairs; i++)
 		if (rel->pairs[i]->restored)
 			pair_record_restored(e, rel->pairs[i]);
 	if (rel->verify)
 		relation_record_verified(e, rel);
 	if (state != CIM_COPY_UNSYNCHRONIZED && state != CIM_COPY_SUSPENDED &&
 	    state != CIM_COPY_MIXED && rel->row.sync_type != CIM_SYNC_SNAPSHOT &&
-	    !rel->verify)
+	    !relation_is_read(rel))
 		return;
 	engine_lock(e);
 	measure_rate(rel, now_ms);

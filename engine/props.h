@@ -91,7 +91,9 @@
 	X(PAIR_BYTES_SKIPPED, "bytes_skipped", COUNTER, r)    \
 	X(PAIR_ERROR, "error", STATE, r)                      \
 	X(PAIR_VERIFIED, "verified", STATE, r)                \
-	X(PAIR_MAP, "map", PROGRESS, r)
+	X(PAIR_MAP, "map", PROGRESS, r)                       \
+	X(PAIR_DIGEST, "digest", STATE, rw)                   \
+	X(PAIR_RESULT, "result", STATE, r)
 
 #define JOB_FILES(X)                                                             \
 	X(JOB_NAME, "Name", STATE, r)                                            \

@@ -220,8 +220,10 @@ static void close_image(struct engine *e, struct pair *p)
 	/* The last handle closes it, or has. */
 	if (target->image)
 		target->allocated = image_allocated(target->image);
-	if (!element_needs_image(target) && !element_is_lun(target))
+	if (!element_needs_image(target) && !element_is_lun(target)) {
+		element_count_changes(target);
 		image = move_ptr(target->image);
+	}
 	engine_unlock(e);
 	image_unref(image);
 }
@@ -911,7 +913,7 @@ int relation_end(struct engine *e, struct relationship *rel, bool delete_images,
 		free(images);
 		return r;
 	}
-	relation_stop_verify(rel);
+	relation_stop_reading(rel);
 	engine_lock(e);
 	unlink_locked(e, rel, delete_images, ends_job ? &job : NULL);
 	engine_unlock(e);

@@ -180,7 +180,8 @@ static bool is_list(const struct node *node)
 		return node->file == GROUP_SPEC || node->file == GROUP_MEMBERS ||
 		       node->file == GROUP_CONTROL || node->file == GROUP_RELATIONSHIPS;
 	case ENGINE_PAIR:
-		return node->file == PAIR_VERIFIED || node->file == PAIR_MAP;
+		return node->file == PAIR_VERIFIED || node->file == PAIR_MAP ||
+		       node->file == PAIR_DIGEST;
 	case ENGINE_POOL:
 		return node->file == POOL_IMAGES;
 	default:
@@ -233,6 +234,8 @@ static int object_text(struct fs *fs, const struct node *node, struct strbuf *b,
 			return r;
 		render_pair(b, &info.pair, (enum pair_file)node->file);
 		render_pair_link(b, &info.pair, (enum pair_file)node->file);
+		*ret_time_ms = result_time(&info.pair.result, node->file == PAIR_RESULT,
+					   *ret_time_ms);
 		return 0;
 	case ENGINE_JOB:
 		r = engine_job_info(fs->engine, node->id, &info.job);

@@ -228,10 +228,13 @@ void render_pair(struct strbuf *b, const struct pair_info *info, enum pair_file 
 		return add_number(b, info->bytes_skipped);
 	case PAIR_ERROR:
 		return add_text(b, info->error);
+	case PAIR_RESULT:
+		return render_result(b, &info->result);
 	case PAIR_SOURCE:
 	case PAIR_TARGET:
 	case PAIR_VERIFIED: /* engine_list_text() */
 	case PAIR_MAP:
+	case PAIR_DIGEST:
 	case PAIR_N_FILES:
 		return;
 	}

@@ -171,6 +171,448 @@ START_TEST(a_medium_error_is_bad_sectors)
 }
 END_TEST
 
+/* ---- digest -------------------------------------------------------------------------- */
+
+static unsigned char content[WHOLE_LUN];
+
+static struct engine_command put_digest(uint64_t g, unsigned n, const char *text)
+{
+	struct engine_command cmd = { .verb = ENGINE_WRITE,
+				      .class = ENGINE_PAIR,
+				      .id = whole_pair(g, n).id,
+				      .file = PAIR_DIGEST,
+				      .text = text,
+				      .len = strlen(text) };
+
+	whole_run(cmd, &cmd);
+	return cmd;
+}
+
+static void begin(uint64_t g, unsigned n)
+{
+	struct engine_command cmd = put_digest(g, n, "sha256\n");
+
+	ck_assert_msg(cmd.outcome.code == CIM_RETURN_JOB_STARTED, "%u: %s",
+		      cmd.outcome.code, cmd.outcome.sentence);
+}
+
+static const char *digest_of(uint64_t g, unsigned n)
+{
+	return text_of(g, n, PAIR_DIGEST);
+}
+
+/* Until the job has ended; it has to be Completed. */
+static void end_well(uint64_t g)
+{
+	whole_until(whole_job(g).state != CIM_JOB_RUNNING);
+	ck_assert_msg(whole_job(g).state == CIM_JOB_COMPLETED, "%s",
+		      whole_job(g).error_description);
+	ck_assert_uint_eq(whole_job(g).percent_complete, 100);
+}
+
+/* Of the files in whole_dir. */
+static void check_sum(const char *line)
+{
+	FILE *f = fopen(whole_path("line"), "w");
+	char command[256];
+
+	ck_assert_ptr_nonnull(f);
+	fputs(line, f);
+	fclose(f);
+	snprintf(command, sizeof(command), "cd %s && sha256sum --quiet --strict -c line",
+		 whole_dir);
+	ck_assert_int_eq(system(command), 0);
+}
+
+/* What sha256sum says of the same bytes in a file of that name. */
+static void check_line(uint64_t g, unsigned n, const char *name)
+{
+	const char *line = digest_of(g, n);
+	FILE *f;
+
+	whole_content(name, content);
+	ck_assert_uint_eq(strlen(line), 64 + 2 + strlen(name) + 1);
+	f = fopen(whole_path("%s", name), "w");
+	ck_assert_ptr_nonnull(f);
+	ck_assert_uint_eq(fwrite(content, 1, sizeof(content), f), sizeof(content));
+	fclose(f);
+	check_sum(line);
+	ck_assert_int_eq(unlink(whole_path("%s", name)), 0);
+}
+
+static void digest_once(const char *spec)
+{
+	struct job_info job;
+	uint64_t g;
+
+	whole_setup();
+	whole_until(is_ready("f"));
+	g = whole_replica("g", spec, 0);
+	ck_assert_str_eq(digest_of(g, 1), "");
+	whole_forget();
+	begin(g, 1);
+	end_well(g);
+	job = whole_job(g);
+	ck_assert_str_eq(job.name, "Digest g");
+	ck_assert_uint_eq(job.bytes_total, WHOLE_LUN);
+	ck_assert_uint_eq(job.bytes_copied, WHOLE_LUN);
+	ck_assert_uint_ge(whole_events(ENGINE_PAIR, whole_pair(g, 1).id, PAIR_DIGEST), 1);
+	check_line(g, 1, "g_1");
+	/* It is there: nothing is to be done. */
+	ck_assert_uint_eq(put_digest(g, 1, "SHA-256\n").outcome.code, CIM_RETURN_OK);
+	ck_assert_uint_eq(whole_info(g).job, job.id);
+	/* Others may look. */
+	engine_data_close(whole_open("g_1", true));
+	check_line(g, 1, "g_1");
+	ck_assert_uint_eq(put_digest(g, 1, "no\n").outcome.code, CIM_RETURN_OK);
+	ck_assert_str_eq(digest_of(g, 1), "");
+	whole_teardown();
+}
+
+START_TEST(a_digest_of_a_clone_is_what_sha256sum_says)
+{
+	digest_once("SourceElement=f SyncType=Clone WaitForCopyState=Synchronized");
+}
+END_TEST
+
+START_TEST(a_digest_of_a_snapshot_is_what_sha256sum_says)
+{
+	digest_once("SourceElement=f SyncType=Snapshot");
+}
+END_TEST
+
+START_TEST(a_snapshot_keeps_its_digest_when_the_source_is_written)
+{
+	uint64_t g;
+
+	whole_setup();
+	g = whole_replica("g", "SourceElement=a SyncType=Snapshot", 0);
+	begin(g, 1);
+	end_well(g);
+	whole_fill("a", 3, 3);
+	check_line(g, 1, "g_1");
+	whole_teardown();
+}
+END_TEST
+
+static bool is_told(uint64_t g)
+{
+	return whole_events(ENGINE_PAIR, whole_pair(g, 1).id, PAIR_DIGEST);
+}
+
+static void digest_again(uint64_t g)
+{
+	begin(g, 1);
+	end_well(g);
+	check_line(g, 1, "g_1");
+	whole_forget();
+}
+
+static void empties(const char *spec)
+{
+	struct engine_handle *h;
+	uint64_t g;
+
+	whole_setup();
+	g = whole_replica("g", spec, 0);
+	digest_again(g);
+	whole_fill("g_1", 3, 3);
+	ck_assert_str_eq(digest_of(g, 1), "");
+	/* With the new state. */
+	whole_until(is_told(g));
+	/* Not only the first write; by a handle that stays open, too. */
+	digest_again(g);
+	h = whole_open("g_1", true);
+	ck_assert_int_eq(whole_write(h, 4, 4), 0);
+	ck_assert_str_eq(digest_of(g, 1), "");
+	digest_again(g);
+	ck_assert_int_eq(whole_write(h, 4, 4), 0);
+	ck_assert_str_eq(digest_of(g, 1), "");
+	engine_data_close(h);
+	ck_assert_str_eq(digest_of(g, 1), "");
+	/* By the tick. */
+	whole_until(is_told(g));
+	/* By an open of its own: the image is closed before and after. */
+	digest_again(g);
+	whole_fill("g_1", 5, 5);
+	ck_assert_str_eq(digest_of(g, 1), "");
+	digest_again(g);
+	whole_control(g, "ResyncReplica", CIM_RETURN_JOB_STARTED);
+	whole_until(whole_job(g).state == CIM_JOB_COMPLETED);
+	ck_assert_str_eq(digest_of(g, 1), "");
+	ck_assert(is_told(g));
+	digest_again(g);
+	whole_stop();
+	ck_assert_int_eq(whole_start(), 0);
+	ck_assert_str_eq(digest_of(g, 1), "");
+	digest_again(g);
+	whole_teardown();
+}
+
+START_TEST(what_changes_a_clone_empties_its_digest)
+{
+	empties("SourceElement=a SyncType=Clone WaitForCopyState=Synchronized");
+}
+END_TEST
+
+START_TEST(what_changes_a_snapshot_empties_its_digest)
+{
+	empties("SourceElement=a SyncType=Snapshot");
+}
+END_TEST
+
+/* A Snapshot of f whose digest stands still in the midst. */
+static uint64_t stalled(void)
+{
+	uint64_t g;
+
+	whole_setup();
+	whole_until(is_ready("f"));
+	g = whole_replica("g", "SourceElement=f SyncType=Snapshot", 0);
+	whole_rules(slow_rules);
+	begin(g, 1);
+	whole_until(whole_job(g).bytes_copied >= 1 << 20);
+	ck_assert_uint_lt(whole_job(g).percent_complete, 100);
+	ck_assert_str_eq(whole_info(g).doing, "Hashing");
+	return g;
+}
+
+START_TEST(what_is_written_meanwhile_has_no_digest)
+{
+	struct job_info job;
+	uint64_t g = stalled();
+
+	whole_fill("g_1", 1, 1);
+	whole_rules("");
+	whole_until(whole_job(g).state != CIM_JOB_RUNNING);
+	job = whole_job(g);
+	ck_assert_uint_eq(job.state, CIM_JOB_EXCEPTION);
+	ck_assert_uint_eq(job.error_code, CIM_RETURN_IN_USE);
+	ck_assert_ptr_nonnull(strstr(job.error_description, "g_1 was written"));
+	ck_assert_str_eq(digest_of(g, 1), "");
+	begin(g, 1);
+	end_well(g);
+	check_line(g, 1, "g_1");
+	whole_teardown();
+}
+END_TEST
+
+static void request(uint64_t job, const char *text, unsigned code)
+{
+	struct engine_command cmd = { .verb = ENGINE_WRITE,
+				      .class = ENGINE_JOB,
+				      .id = job,
+				      .file = JOB_CONTROL,
+				      .text = text,
+				      .len = strlen(text) };
+
+	ck_assert_uint_eq(whole_run(cmd, NULL), code);
+}
+
+START_TEST(a_digest_is_stopped_by_its_job_or_by_no)
+{
+	uint64_t g = stalled();
+
+	/* It is under way already. */
+	begin(g, 1);
+	request(whole_info(g).job, "Suspend\n", CIM_RETURN_NOT_SUPPORTED);
+	request(whole_info(g).job, "Terminate\n", CIM_RETURN_OK);
+	ck_assert_uint_eq(whole_job(g).state, CIM_JOB_TERMINATED);
+	ck_assert_uint_eq(whole_state(g), CIM_COPY_SYNCHRONIZED);
+	begin(g, 1);
+	ck_assert_uint_eq(whole_job(g).state, CIM_JOB_RUNNING);
+	ck_assert_uint_eq(put_digest(g, 1, "no\n").outcome.code, CIM_RETURN_OK);
+	ck_assert_uint_eq(whole_job(g).state, CIM_JOB_TERMINATED);
+	whole_rules("");
+	begin(g, 1);
+	end_well(g);
+	check_line(g, 1, "g_1");
+	whole_teardown();
+}
+END_TEST
+
+START_TEST(a_digest_ends_with_its_relationship)
+{
+	uint64_t g = stalled();
+
+	whole_control(g, "ReturnToResourcePool", 0);
+	ck_assert_uint_eq(whole_state(g), CIM_COPY_NOT_APPLICABLE);
+	ck_assert_uint_eq(whole_remove(ENGINE_GROUP, g), 0);
+	whole_rules("");
+	whole_until(whole_files("e") == 0 && whole_files("p") == 0);
+	whole_teardown();
+}
+END_TEST
+
+START_TEST(another_operation_takes_the_place_of_a_digest)
+{
+	struct job_info job;
+	uint64_t g = stalled(), id = whole_info(g).job;
+
+	whole_control(g, "ResyncReplica", CIM_RETURN_JOB_STARTED);
+	ck_assert_int_eq(engine_job_info(engine, id, &job), 0);
+	ck_assert_uint_eq(job.state, CIM_JOB_TERMINATED);
+	whole_rules("");
+	whole_until(whole_job(g).state == CIM_JOB_COMPLETED);
+	ck_assert_str_eq(digest_of(g, 1), "");
+	whole_control(g, "Verify", CIM_RETURN_JOB_STARTED);
+	begin(g, 1);
+	end_well(g);
+	check_line(g, 1, "g_1");
+	whole_teardown();
+}
+END_TEST
+
+START_TEST(a_stop_ends_a_digest_and_the_start_its_job)
+{
+	struct job_info job;
+	uint64_t g = stalled(), id = whole_info(g).job;
+
+	whole_stop();
+	whole_rules("");
+	ck_assert_int_eq(whole_start(), 0);
+	ck_assert_int_eq(engine_job_info(engine, id, &job), 0);
+	ck_assert_uint_eq(job.state, CIM_JOB_EXCEPTION);
+	ck_assert_str_eq(digest_of(g, 1), "");
+	begin(g, 1);
+	end_well(g);
+	check_line(g, 1, "g_1");
+	whole_teardown();
+}
+END_TEST
+
+START_TEST(a_device_that_is_away_is_waited_for)
+{
+	uint64_t g = stalled();
+
+	whole_rules("[it]\nstate = away\n");
+	whole_until(!is_ready("f"));
+	whole_rules("");
+	end_well(g);
+	check_line(g, 1, "g_1");
+	whole_teardown();
+}
+END_TEST
+
+START_TEST(what_cannot_be_read_ends_it_with_the_reason)
+{
+	uint64_t g;
+
+	whole_setup();
+	whole_until(is_ready("f"));
+	g = whole_replica("g", "SourceElement=f SyncType=Snapshot", 0);
+	whole_rules("[bad]\nevent = read\noffset = 2097152\nlength = 512\nerrno = EIO\n");
+	begin(g, 1);
+	whole_until(whole_job(g).state != CIM_JOB_RUNNING);
+	ck_assert_uint_eq(whole_job(g).state, CIM_JOB_EXCEPTION);
+	ck_assert_ptr_nonnull(
+		strstr(whole_job(g).error_description, "g_1: bytes 2097152 to "));
+	ck_assert_uint_eq(whole_state(g), CIM_COPY_SYNCHRONIZED);
+	ck_assert_str_eq(digest_of(g, 1), "");
+	whole_teardown();
+}
+END_TEST
+
+/* One buffer has to do for both. */
+START_TEST(the_digests_of_a_group_are_one_job)
+{
+	uint64_t g, job;
+
+	whole_daemon("copy_memory = 4M\n");
+	whole_setup();
+	whole_until(is_ready("f"));
+	whole_group("prod", "a f");
+	g = whole_replica("g", "SourceGroup=prod SyncType=Snapshot", 0);
+	whole_rules(slow_rules);
+	begin(g, 2);
+	job = whole_info(g).job;
+	begin(g, 1);
+	ck_assert_uint_eq(whole_info(g).job, job);
+	ck_assert_uint_eq(whole_job(g).bytes_total, 2 * WHOLE_LUN);
+	whole_rules("");
+	end_well(g);
+	ck_assert_uint_eq(whole_job(g).bytes_copied, 2 * WHOLE_LUN);
+	check_line(g, 1, "g_1");
+	check_line(g, 2, "g_2");
+	whole_daemon("");
+	whole_teardown();
+}
+END_TEST
+
+/* Also of what lies behind the copy. */
+START_TEST(a_digest_of_a_lun_is_of_all_of_it)
+{
+	uint64_t g;
+
+	whole_setup();
+	ck_assert_int_eq(truncate(whole_path("c"), 2 * WHOLE_LUN), 0);
+	whole_stop();
+	ck_assert_int_eq(whole_start(), 0);
+	whole_group("to", "c");
+	g = whole_replica("g",
+			  "SourceElement=a TargetGroup=to SyncType=Clone "
+			  "WaitForCopyState=Synchronized",
+			  0);
+	begin(g, 1);
+	end_well(g);
+	ck_assert_uint_eq(whole_job(g).bytes_copied, 2 * WHOLE_LUN);
+	/* The target is that file. */
+	check_sum(digest_of(g, 1));
+	whole_fill("c", 100, 3);
+	ck_assert_str_eq(digest_of(g, 1), "");
+	begin(g, 1);
+	end_well(g);
+	check_sum(digest_of(g, 1));
+	whole_teardown();
+}
+END_TEST
+
+START_TEST(what_is_not_there_has_no_digest)
+{
+	static const struct {
+		const char *text;
+		unsigned code;
+		int error;
+		const char *sentence;
+	} rows[] = {
+		{ "sha256\n", CIM_RETURN_FAILED, EIO, "Synchronized, Skewed" },
+		{ "1\n", CIM_RETURN_FAILED, EIO, "Synchronized, Skewed" },
+		{ "md5\n", CIM_RETURN_INVALID_PARAMETER, EINVAL,
+		  "\"md5\"; write sha256" },
+		{ "\n", CIM_RETURN_INVALID_PARAMETER, EINVAL, "write sha256" },
+		{ "no\n", CIM_RETURN_OK, 0, "" },
+	};
+	struct engine_command cmd;
+	struct pair_info info;
+	uint64_t g;
+
+	whole_setup();
+	whole_until(is_ready("f"));
+	g = whole_replica("g", "SourceElement=f SyncType=Clone WaitForCopyState=Inactive",
+			  0);
+	for (size_t i = 0; i < ROWS(rows); i++) {
+		cmd = put_digest(g, 1, rows[i].text);
+		ROW_EQ(rows[i].text, cmd.outcome.code, rows[i].code);
+		ROW_EQ(rows[i].text, cmd.outcome.error, rows[i].error);
+		ROW_HAS(rows[i].text, cmd.outcome.sentence, rows[i].sentence);
+		info = whole_pair(g, 1);
+		ROW_STR_EQ(rows[i].text, info.result.outcome.sentence,
+			   cmd.outcome.sentence);
+		ck_assert_int_eq(info.result.pid, getpid());
+	}
+	whole_rules(slow_rules);
+	whole_control(g, "Activate", CIM_RETURN_JOB_STARTED);
+	whole_wait_state(g, CIM_COPY_UNSYNCHRONIZED);
+	cmd = put_digest(g, 1, "sha256\n");
+	ck_assert_uint_eq(cmd.outcome.code, CIM_RETURN_IN_USE);
+	ck_assert_int_eq(cmd.outcome.error, EBUSY);
+	ck_assert_uint_eq(whole_job(g).state, CIM_JOB_RUNNING);
+	whole_rules("");
+	whole_wait_state(g, CIM_COPY_SYNCHRONIZED);
+	whole_teardown();
+}
+END_TEST
+
 int main(void)
 {
 	const TTest *const tests[] = {
@@ -178,6 +620,21 @@ int main(void)
 		a_map_of_a_snapshot_has_what_its_file_holds,
 		a_map_of_a_lun_has_the_size_of_the_source,
 		a_medium_error_is_bad_sectors,
+		a_digest_of_a_clone_is_what_sha256sum_says,
+		a_digest_of_a_snapshot_is_what_sha256sum_says,
+		a_snapshot_keeps_its_digest_when_the_source_is_written,
+		what_changes_a_clone_empties_its_digest,
+		what_changes_a_snapshot_empties_its_digest,
+		what_is_written_meanwhile_has_no_digest,
+		a_digest_is_stopped_by_its_job_or_by_no,
+		a_digest_ends_with_its_relationship,
+		another_operation_takes_the_place_of_a_digest,
+		a_stop_ends_a_digest_and_the_start_its_job,
+		a_device_that_is_away_is_waited_for,
+		what_cannot_be_read_ends_it_with_the_reason,
+		the_digests_of_a_group_are_one_job,
+		a_digest_of_a_lun_is_of_all_of_it,
+		what_is_not_there_has_no_digest,
 	};
 
 	return unit_main("side_files", tests, ROWS(tests));
