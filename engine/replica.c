@@ -28,6 +28,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "conf/cleanup.h"
 #include "conf/log.h"
@@ -387,15 +388,34 @@ void replica_run_calls(struct engine *e)
 
 /* ---- CHECK ----------------------------------------------------------------------- */
 
+struct alike {
+	const char *name;
+	const struct object *except;
+	const char *found;
+};
+
+static void find_alike(void *thing, void *opaque)
+{
+	const struct object *obj = thing;
+	struct alike *a = opaque;
+
+	if (obj != a->except && !strcasecmp(obj->name, a->name))
+		a->found = obj->name;
+}
+
 int replica_fail_missing(struct replica_call *call, const char *parameter,
 			 const char *kind, const char *name, enum engine_class class)
 {
-	char names[256];
+	struct alike alike = { name, &call->group->obj, NULL };
+	char names[256], hint[NAME_ELEMENT_MAX_LEN + 32] = "";
 
 	object_names(call->engine, class, &call->group->obj, names, sizeof(names));
+	index_each(&call->engine->by_id[class], find_alike, &alike);
+	if (alike.found)
+		snprintf(hint, sizeof(hint), "did you mean \"%s\"? ", alike.found);
 	return outcome_fail(&call->outcome, CIM_RETURN_INVALID_PARAMETER, ENOENT,
-			    "%s: there is no %s \"%s\"; %ss: %s", parameter, kind, name,
-			    kind, names);
+			    "%s: there is no %s \"%s\"; %s%ss: %s", parameter, kind, name,
+			    hint, kind, names);
 }
 
 static int find_sources(struct replica_call *call)

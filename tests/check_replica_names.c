@@ -327,6 +327,10 @@ START_TEST(a_call_claims_its_names_from_its_check_on)
 	ck_assert_uint_eq(make(ENGINE_ELEMENT, "G_1", &cmd), 0);
 	refused("h", "SyncType=7 SourceElement=c RelationshipName=g", 6, EBUSY,
 		"group \"g\" is making a relationship \"g\" already");
+	whole_daemon("[element g_2]\nurl = file:///nonexistent/g_2\n");
+	ROW_HAS("g_2", whole_reload(),
+		"[element g_2] is not added: the spec of group \"g\", which is being carried "
+		"out, makes an image of that name");
 	ck_assert(!call.done);
 	whole_rules("");
 	whole_wait(&call);

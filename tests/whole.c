@@ -158,6 +158,21 @@ int whole_start(void)
 	return 0;
 }
 
+const char *whole_reload(void)
+{
+	static char buf[1024];
+	CLEANUP_STRBUF struct strbuf report = STRBUF_INIT;
+	struct config *again;
+	char text[2048], *error = NULL;
+
+	describe(text, sizeof(text));
+	ck_assert_int_eq(config_parse("test.conf", text, strlen(text), &again, &error),
+			 0);
+	ck_assert_int_eq(engine_reload(engine, again, &report), 0);
+	snprintf(buf, sizeof(buf), "%s", report.len ? report.s : "");
+	return buf;
+}
+
 void whole_stop(void)
 {
 	CLEANUP_STRBUF struct strbuf reserved = STRBUF_INIT;

@@ -28,6 +28,8 @@ int whole_start(void); /* of a stopped one; -errno */
 void whole_stop(void);
 /* Lines for [daemon], from the next start on. */
 void whole_daemon(const char *lines);
+/* Reads the configuration again, with those lines; what is reported, a static buffer. */
+const char *whole_reload(void);
 /* Rules of the element f, from now on; "" = none. */
 void whole_rules(const char *text);
 /* "DIR/file" of a printf format; one of a few static buffers. */
