@@ -227,6 +227,13 @@ static int take_items(struct check *check, const struct spec_text *text)
 		if (!r && !*item->value)
 			r = REFUSE(check, "%s has no value; leave it out for NULL",
 				   item->name);
+		/* A one-line text has lost its own. */
+		if (!r && *item->value == '"')
+			r = REFUSE(
+				check,
+				"line %u: %s=%s: quotes have no meaning in an INI text; "
+				"leave them out",
+				item->line, item->name, name_quote(item->value).s);
 	}
 	return r;
 }

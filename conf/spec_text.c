@@ -94,6 +94,10 @@ static int read_token(struct reading *reading, const char *s, const char **ret_e
 	const char *equals = memchr(s, '=', len);
 	const char *value, *end = s + len;
 
+	if (!equals && end[strspn(end, " \t")] == '=')
+		return refuse_token(reading, s, len,
+				    "a blank before the = (in one line no blanks stand "
+				    "around it)");
 	if (!equals)
 		return refuse_token(
 			reading, s, len,
