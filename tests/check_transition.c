@@ -316,7 +316,7 @@ static void see_group(uint64_t g, struct strbuf *b)
 static void see_pair(const struct pair_info *info, struct strbuf *b)
 {
 	for (unsigned f = 0; f < ROWS(pair_files); f++)
-		if (pair_files[f].fixed) {
+		if (pair_files[f].fixed && f != PAIR_VERIFIED) {
 			strbuf_addf(b, "%u/%s:\n", info->n, pair_files[f].name);
 			render_pair(b, info, f);
 			engine_list_text(engine, ENGINE_PAIR, info->id, f, b);
@@ -397,6 +397,19 @@ static void see(uint64_t g, unsigned n, struct strbuf *b)
 	see_element("g_1", b);
 	see_element("g_2", b);
 	see_store(b);
+}
+
+static void check_same(const char *what, const struct strbuf *before,
+		       const struct strbuf *after)
+{
+	size_t at = 0, begin;
+
+	while (before->s[at] && before->s[at] == after->s[at])
+		at++;
+	begin = at < 100 ? 0 : at - 100;
+	ck_assert_msg(before->len == after->len && at == before->len,
+		      "%s: a refusal changed something: %.200s, not %.200s", what,
+		      after->s + begin, before->s + begin);
 }
 
 /* ---- what is refused --------------------------------------------------------------------- */
@@ -657,6 +670,106 @@ START_TEST(what_is_listed_is_carried_out_and_leads_where_the_table_says)
 }
 END_TEST
 
+/* ---- what is under way ------------------------------------------------------------------ */
+
+static const char writes_stall[] = "[slow]\nevent = write\nstall = yes\n";
+
+/* All that the SyncType has is In Use, but what `except` lists, and changes nothing. */
+static void check_busy(const char *name, uint64_t g, const char *except, const char *part)
+{
+	CLEANUP_STRBUF struct strbuf before = STRBUF_INIT;
+	CLEANUP_STRBUF struct strbuf after = STRBUF_INIT;
+
+	ck_assert_str_eq(whole_list(ENGINE_GROUP, g, GROUP_CONTROL), except);
+	see(g, 1, &before);
+	for (size_t i = 0; i < cim_operation.n_values; i++) {
+		unsigned operation = cim_operation.values[i].number;
+		bool has = transition_from(operation, SNAPSHOT);
+		const char *text = spell(operation, (unsigned)i);
+		struct engine_command cmd;
+
+		if (lists(except, operation))
+			continue;
+		whole_put(g, GROUP_CONTROL, text, &cmd);
+		/* Others than Verify are as they would be without one. */
+		if (*except && operation != CIM_OP_VERIFY)
+			continue;
+		ROW_EQ(text, cmd.outcome.code,
+		       has ? CIM_RETURN_IN_USE : CIM_RETURN_NOT_SUPPORTED);
+		if (cmd.outcome.code == CIM_RETURN_IN_USE)
+			ROW_HAS(text, cmd.outcome.sentence, part);
+	}
+	see(g, 1, &after);
+	check_same(name, &before, &after);
+}
+
+START_TEST(while_an_instant_is_taken_all_is_in_use)
+{
+	struct engine_handle *h;
+	struct whole_io w;
+	uint64_t g;
+
+	whole_setup();
+	whole_until(is_ready("f"));
+	g = whole_replica("g", "SourceElement=f SyncType=Snapshot", 0);
+	/* Its first write to a chunk, so that no more is kept. */
+	whole_fill("f", 1, 1);
+	whole_rules(writes_stall);
+	h = whole_open("f", true);
+	whole_write_begin(&w, h, 1, 2);
+	whole_control(g, "ResyncReplica", CIM_RETURN_JOB_STARTED);
+	whole_until(count_rows("SELECT count(*) FROM point") == 2);
+	check_busy("instant", g, "", "is about to take an instant");
+	whole_rules("");
+	ck_assert_int_eq(whole_write_end(&w), 0);
+	engine_data_close(h);
+	whole_until(whole_job(g).state != CIM_JOB_RUNNING);
+	unmake(g);
+	whole_teardown();
+}
+END_TEST
+
+START_TEST(while_the_source_is_restored_all_is_in_use)
+{
+	uint64_t g;
+
+	whole_setup();
+	whole_until(is_ready("f"));
+	g = whole_replica("g", "SourceElement=f SyncType=Snapshot", 0);
+	whole_fill("f", 1, 1);
+	whole_rules(writes_stall);
+	whole_control(g, "RestoreFromReplica", CIM_RETURN_JOB_STARTED);
+	whole_until(whole_info(g).progress_status == CIM_PROGRESS_RESTORING);
+	check_busy("restore", g, "", "is being restored");
+	whole_rules("");
+	whole_until(whole_job(g).state == CIM_JOB_COMPLETED);
+	unmake(g);
+	whole_teardown();
+}
+END_TEST
+
+START_TEST(while_it_is_verified_only_verify_is_in_use)
+{
+	uint64_t g;
+
+	whole_setup();
+	whole_until(is_ready("f"));
+	g = whole_replica("g", "SourceElement=f SyncType=Snapshot", 0);
+	/* A chunk that it has from elsewhere is compared. */
+	whole_fill("g_1", 32, 1);
+	whole_rules(slow_rules);
+	whole_control(g, "Verify", CIM_RETURN_JOB_STARTED);
+	check_busy("Verify", g,
+		   "Deactivate\nDetach\nDissolve\nResync Replica\n"
+		   "Restore from Replica\nReturn To ResourcePool\n",
+		   "compares already");
+	whole_rules("");
+	whole_until(whole_job(g).state == CIM_JOB_COMPLETED);
+	unmake(g);
+	whole_teardown();
+}
+END_TEST
+
 /* ---- the table itself ------------------------------------------------------------------ */
 
 /* The states of all situations with, or without, DETACHING. */
@@ -815,6 +928,9 @@ int main(int argc, char **argv)
 	const TTest *const tests[] = {
 		what_is_not_listed_is_refused_and_changes_nothing,
 		what_is_listed_is_carried_out_and_leads_where_the_table_says,
+		while_an_instant_is_taken_all_is_in_use,
+		while_the_source_is_restored_all_is_in_use,
+		while_it_is_verified_only_verify_is_in_use,
 		every_state_is_walked_or_there_is_a_reason,
 		every_operation_has_a_row_or_a_reason,
 		the_rows_are_unambiguous,
