@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "conf/timefmt.h"
 #include "tests/whole.h"
 
 /* ---- the state store ------------------------------------------------------------- */
@@ -214,17 +215,23 @@ const char *dump_difference(const struct strbuf *before, const struct strbuf *af
 	return "";
 }
 
-static bool is_settled(void)
+static bool is_settled(char *difference, size_t size)
 {
 	CLEANUP_STRBUF struct strbuf a = STRBUF_INIT, b = STRBUF_INIT;
 
 	dump_add(&a, true);
 	usleep(2000);
 	dump_add(&b, true);
-	return !*dump_difference(&a, &b);
+	snprintf(difference, size, "%s", dump_difference(&a, &b));
+	return !*difference;
 }
 
 void dump_settle(void)
 {
-	whole_until(is_settled());
+	uint64_t until = timefmt_monotonic_ns() + WHOLE_DEADLINE_S * UINT64_C(1000000000);
+	char difference[1024];
+
+	while (!is_settled(difference, sizeof(difference)))
+		ck_assert_msg(timefmt_monotonic_ns() < until, "it goes on changing: %s",
+			      difference);
 }
