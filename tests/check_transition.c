@@ -40,13 +40,17 @@ static const char slow_rules[] = "[slow]\nevent = read\noffset = 2097152\n"
 /* ---- situations ------------------------------------------------------------------- */
 
 enum { SNAPSHOT = CIM_SYNC_SNAPSHOT, CLONE = CIM_SYNC_CLONE };
-enum { DETACHING = 1, APART = 2 }; /* Detach was written; No Consistency */
+enum {
+	DETACHING = 1, /* Detach was written */
+	APART = 2,     /* No Consistency */
+	GOES_ON = 4, /* the same, and OnGroupOrListError Continue: the second is broken */
+};
 
 struct situation {
 	unsigned sync_type;
 	unsigned flags;
 	/* Of one member, or of two: the second is held up, the first is not, and complete
-	 * where the group copies. */
+	 * where the group copies.  Where the second is broken, the first is held up. */
 	unsigned states[2];
 	/* What is allowed, a letter each, whatever the table says: see letters. */
 	const char *control;
@@ -105,6 +109,13 @@ static const struct situation situations[] = {
 	{ CLONE, APART, { SYNCHRONIZED, ABORTED }, "yp" },
 	{ CLONE, DETACHING, { SYNCHRONIZED, UNSYNCHRONIZED }, "tsbp" },
 	{ CLONE, DETACHING, { SYNCHRONIZED, SUSPENDED }, "rbp" },
+	{ SNAPSHOT, GOES_ON, { SYNCHRONIZED, BROKEN }, "yp" },
+	{ SNAPSHOT, GOES_ON, { SKEWED, BROKEN }, "yp" },
+	{ CLONE, GOES_ON, { UNSYNCHRONIZED, BROKEN }, "sbyp" },
+	{ CLONE, GOES_ON, { SUSPENDED, BROKEN }, "rbyp" },
+	{ CLONE, GOES_ON, { SYNCHRONIZED, BROKEN }, "yp" },
+	{ CLONE, GOES_ON, { SKEWED, BROKEN }, "yp" },
+	{ CLONE, GOES_ON, { ABORTED, BROKEN }, "yp" },
 };
 
 /* The states that a relationship is never in while it detaches. */
@@ -129,10 +140,15 @@ static bool is_idle(unsigned state)
 	return state == INITIALIZED || state == INACTIVE || state == PREPARED;
 }
 
-/* The state of the one that is held up. */
-static unsigned last_state(const struct situation *s)
+/* The one that is held up, and its state. */
+static unsigned held_up(const struct situation *s)
 {
-	return s->states[n_pairs(s) - 1];
+	return s->flags & GOES_ON ? 0 : n_pairs(s) - 1;
+}
+
+static unsigned held_state(const struct situation *s)
+{
+	return s->states[held_up(s)];
 }
 
 static bool is_complete(const struct situation *s, unsigned i)
@@ -160,7 +176,9 @@ static const char *name_of(const struct situation *s)
 	if (s->states[1])
 		end += sprintf(end, ", %s", cim_name(&cim_copy_state, s->states[1]));
 	sprintf(end, "%s%s", s->flags & DETACHING ? ", detaching" : "",
-		s->flags & APART ? ", No Consistency" : "");
+		s->flags & APART   ? ", No Consistency" :
+		s->flags & GOES_ON ? ", Continue" :
+				     "");
 	return name;
 }
 
@@ -189,12 +207,51 @@ static unsigned count_rows(const char *sql)
 	return n;
 }
 
+static void set_rules(const char *file, const char *text)
+{
+	FILE *f = fopen(whole_path("rules.new"), "w");
+
+	ck_assert_ptr_nonnull(f);
+	fputs(text, f);
+	fclose(f);
+	ck_assert_int_eq(rename(whole_path("rules.new"), whole_path("%s", file)), 0);
+}
+
+/* With a group of a member that is there and one that is held up, and one of the latter
+ * and one that breaks. */
+static void start(void)
+{
+	whole_setup();
+	whole_until(is_ready("f"));
+	whole_add_faulty("h", WHOLE_LUN);
+	whole_fill("h", 32, 1);
+	whole_group("prod", "a f");
+	whole_group("broken", "f h");
+}
+
 static bool states_are(uint64_t g, const unsigned *states, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++)
 		if (whole_pair(g, i + 1).copy_state != states[i])
 			return false;
 	return true;
+}
+
+static uint64_t write_spec_to_go_on(const struct situation *s)
+{
+	uint64_t g = whole_make(ENGINE_GROUP, "g");
+	char spec[160];
+
+	snprintf(spec, sizeof(spec),
+		 "SourceGroup=broken\nSyncType=%u\nConsistency=2\n"
+		 "[ReplicationSettingData]\nOnGroupOrListError=Continue",
+		 s->sync_type);
+	whole_spec(g, spec, s->sync_type == SNAPSHOT ? 0 : CIM_RETURN_JOB_STARTED);
+	/* A Snapshot reads to keep what is overwritten. */
+	if (s->sync_type == SNAPSHOT)
+		whole_fill("h", 32, 2);
+	whole_until(whole_pair(g, 2).copy_state == BROKEN);
+	return g;
 }
 
 static uint64_t write_spec(const struct situation *s)
@@ -225,8 +282,8 @@ static void break_it(uint64_t g)
 /* What comes after the instant. */
 static void lead_to(uint64_t g, const struct situation *s)
 {
-	unsigned last = last_state(s);
-	const char *last_image = n_pairs(s) == 2 ? "g_2" : "g_1";
+	unsigned last = held_state(s);
+	const char *last_image = held_up(s) ? "g_2" : "g_1";
 
 	if (s->states[0] == SKEWED)
 		whole_fill("g_1", 9, 9);
@@ -235,7 +292,7 @@ static void lead_to(uint64_t g, const struct situation *s)
 	if (s->flags & DETACHING || (s->sync_type == SNAPSHOT && last == ABORTED))
 		whole_control(g, "Detach", CIM_RETURN_JOB_STARTED);
 	/* The first is complete: nothing of its point is needed any more. */
-	if (n_pairs(s) == 2 && is_complete(s, 0))
+	if (held_up(s) && is_complete(s, 0))
 		whole_until(count_rows("SELECT count(*) FROM pair WHERE point_id") == 1 &&
 			    (s->sync_type == SNAPSHOT ||
 			     whole_pair(g, 1).copy_state != UNSYNCHRONIZED));
@@ -250,13 +307,15 @@ static void lead_to(uint64_t g, const struct situation *s)
 /* A new relationship "g", whose copy does not get on. */
 static uint64_t make(const struct situation *s)
 {
-	bool copied = s->sync_type == CLONE && is_complete(s, n_pairs(s) - 1);
+	bool copied = s->sync_type == CLONE && is_complete(s, held_up(s));
 	uint64_t g;
 
 	whole_rules(copied ? "" : slow_rules);
-	g = write_spec(s);
+	set_rules("h.rules", "[bad]\nevent = read\noffset = 2097152\n"
+			     "length = 65536\nerrno = ENODATA\n");
+	g = s->flags & GOES_ON ? write_spec_to_go_on(s) : write_spec(s);
 	if (copied)
-		whole_wait_state(g, SYNCHRONIZED);
+		whole_until(whole_pair(g, held_up(s) + 1).copy_state == SYNCHRONIZED);
 	whole_rules(slow_rules);
 	lead_to(g, s);
 	whole_until(states_are(g, s->states, n_pairs(s)));
@@ -267,6 +326,7 @@ static uint64_t make(const struct situation *s)
 static void unmake(uint64_t g)
 {
 	whole_rules("");
+	set_rules("h.rules", "");
 	if (whole_info(g).has_relationship) {
 		whole_control(g, "ReturnToResourcePool", 0);
 	} else {
@@ -428,7 +488,7 @@ static bool lists(const char *text, unsigned operation)
 
 static enum transition_refusal want(const struct situation *s, unsigned operation)
 {
-	unsigned states = IN(s->states[0]) | IN(last_state(s));
+	unsigned states = IN(s->states[0]) | IN(s->states[n_pairs(s) - 1]);
 
 	return transition_check(operation, s->sync_type, states, s->flags & DETACHING);
 }
@@ -492,9 +552,7 @@ START_TEST(what_is_not_listed_is_refused_and_changes_nothing)
 	CLEANUP_STRBUF struct strbuf before = STRBUF_INIT;
 	CLEANUP_STRBUF struct strbuf after = STRBUF_INIT;
 
-	whole_setup();
-	whole_until(is_ready("f"));
-	whole_group("prod", "a f");
+	start();
 	for (size_t i = 0; i < ROWS(situations); i++) {
 		const struct situation *s = &situations[i];
 		uint64_t g = make(s);
@@ -546,7 +604,7 @@ static unsigned next_of(const struct situation *s, unsigned operation, unsigned 
 {
 	const struct transition *t =
 		transition_find(operation, s->sync_type, s->states[i]);
-	bool was_written = s->states[i] == SKEWED || (s->written && i == n_pairs(s) - 1);
+	bool was_written = s->states[i] == SKEWED || (s->written && i == held_up(s));
 	unsigned to = t->to;
 
 	if (to == TRANSITION_ENDS && !ends_at_once(s, operation))
@@ -554,7 +612,7 @@ static unsigned next_of(const struct situation *s, unsigned operation, unsigned 
 	if (to & TRANSITION_STAYS && to != TRANSITION_STAYS) {
 		/* Complete: with Abort one fate, if it is not No Consistency. */
 		bool stays = is_complete(s, i) &&
-			     (operation != CIM_OP_ABORT || s->flags & APART);
+			     (operation != CIM_OP_ABORT || s->flags & (APART | GOES_ON));
 
 		to = stays ? TRANSITION_STAYS : to & ~TRANSITION_STAYS;
 	}
@@ -618,7 +676,11 @@ static void check_end(uint64_t g, const struct situation *s, unsigned operation,
 	struct job_info info;
 
 	whole_rules("");
-	if (end)
+	set_rules("h.rules", "");
+	/* What is broken stays so, unless it is copied anew. */
+	if (end && s->flags & GOES_ON && !takes_instant(operation))
+		whole_until(whole_pair(g, 1).copy_state == end);
+	else if (end)
 		whole_wait_state(g, end);
 	if (!answer_of(s, operation))
 		return;
@@ -637,6 +699,8 @@ static void carry_out(const struct situation *s, unsigned operation, unsigned wa
 	struct engine_command cmd;
 	uint64_t job;
 
+	/* What is broken is held up from now on. */
+	set_rules("h.rules", slow_rules);
 	whole_put(g, GROUP_CONTROL, spell(operation, way), &cmd);
 	ck_assert_msg(cmd.outcome.code == answer_of(s, operation), "%s: %s: %u: %s",
 		      name_of(s), cim_name(&cim_operation, operation), cmd.outcome.code,
@@ -653,9 +717,7 @@ START_TEST(what_is_listed_is_carried_out_and_leads_where_the_table_says)
 {
 	unsigned n = 0;
 
-	whole_setup();
-	whole_until(is_ready("f"));
-	whole_group("prod", "a f");
+	start();
 	for (size_t i = 0; i < ROWS(situations); i++)
 		for (size_t o = 0; o < cim_operation.n_values; o++) {
 			unsigned operation = cim_operation.values[o].number;
@@ -777,11 +839,12 @@ static unsigned walked(unsigned sync_type, unsigned detaching)
 {
 	unsigned states = 0;
 
-	for (size_t i = 0; i < ROWS(situations); i++)
-		if (situations[i].sync_type == sync_type &&
-		    (situations[i].flags & DETACHING) == detaching)
-			states |= IN(situations[i].states[0]) |
-				  IN(last_state(&situations[i]));
+	for (size_t i = 0; i < ROWS(situations); i++) {
+		const struct situation *s = &situations[i];
+
+		if (s->sync_type == sync_type && (s->flags & DETACHING) == detaching)
+			states |= IN(s->states[0]) | IN(s->states[n_pairs(s) - 1]);
+	}
 	return states;
 }
 
