@@ -267,7 +267,7 @@ echo Dissolve > groups/second/control
 has_ended second
 refused groups/second/spec "SourceElement=sync_1 SyncType=Clone" "5 Invalid Parameter" "Invalid argument" "has members"
 echo > groups/second/members
-refused groups/second/spec "SourceElement=small SyncType=Clone" "6 In Use" "$ebusy" 'element "second_1"'
+refused groups/second/spec "SourceElement=small SyncType=Clone" "6 In Use" "$ebusy" 'an image "second_1" already'
 rmdir elements/second_1
 echo "SourceGroup=from SyncType=Clone WaitForCopyState=Synchronized" > groups/second/spec
 must_fail rmdir groups/from
