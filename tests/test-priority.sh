@@ -30,13 +30,17 @@ write_conf <<-END
 
 	[setting high]
 	CopyPriority = High
+
+	[setting steady]
+	CopyPriority = High
+	max_bytes_per_second = 300M
 END
 start_lunfs
 cd "$MNT"
 for e in db0 db1 busy; do
 	wait_until 20 file_has elements/$e/OperationalStatus OK
 done
-mkdir groups/{low,high}
+mkdir groups/{low,high,steady}
 
 copy()
 {
@@ -64,28 +68,36 @@ has_begun()
 # Two at once, Low first.
 copy low db0
 copy high db1
-cat groups/high/wait/Synchronized > /dev/null
+while [ "$(cat groups/high/PercentSynced)" -lt 90 ]; do :; done
 low=$(cat groups/low/PercentSynced)
 assert_eq "Low High" "$(cat groups/low/CopyPriority groups/high/CopyPriority | paste -sd' ')"
-[ "$low" -lt 50 ] || fail "Low has $low % when High is done"
-note "Low has $low % when High is done"
-drop high
+[ "$low" -lt 50 ] || fail "Low has $low % when High has 90"
+note "Low has $low % when High has 90"
+drop high low
 
-# Beside another one, Low is let go when its file is written.
-copy high db1
-wait_until 10 has_begun high
-before=$(bytes low)
-while [ $(($(bytes high))) -lt $((512 << 20)) ]; do :; done
-slow=$(($(bytes low) - before))
+# beside BYTES: how much Low copies while the other one, of a steady rate, copies those.
+low_beside()
+{
+	local low high
+	low=$(bytes low)
+	high=$(bytes steady)
+	while [ $(($(bytes steady) - high)) -lt "$1" ]; do
+		[ "$(cat groups/steady/CopyState)" = Unsynchronized ] || fail "it has ended"
+	done
+	echo $(($(bytes low) - low))
+}
+
+# Low is let go when its file is written.
+copy steady db1
+wait_until 10 has_begun steady
+copy low db0
+slow=$(low_beside $((512 << 20)))
 must_refuse groups/low/CopyPriority Highest "Invalid argument"
 echo High > groups/low/CopyPriority
-before=$(bytes low)
-high=$(bytes high)
-while [ $(($(bytes high) - high)) -lt $((512 << 20)) ]; do :; done
-fast=$(($(bytes low) - before))
+fast=$(low_beside $((512 << 20)))
 [ "$fast" -gt $((4 * slow)) ] || fail "$slow bytes beside 512 MiB of High, $fast as High"
 note "$((slow >> 20)) MiB beside 512 MiB of High, $((fast >> 20)) MiB as High"
-drop low high
+drop low steady
 
 # reads N: microseconds of the median read of 4 KiB of another LUN, past the page cache.
 reads()
