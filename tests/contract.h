@@ -12,7 +12,7 @@
  * groups
  *	prod (a, b)   mixed (a, s)   empty   mine (t1)   luns (t1, t2)   ones (t1)
  *	smalls (t3)   shareds (s)   useds (c)   image (live_1)
- *	live: a Snapshot of c
+ *	live: a Snapshot of c   kept: what was a Clone of c, the image kept_1
  *	g: empty, whose spec is written where a row does not say another.
  */
 
@@ -40,12 +40,24 @@ struct contract_table {
 extern const struct contract_table contract_tables[];
 extern const size_t contract_n_tables;
 
-/* What a [ReplicationSettingData] of one property is answered. */
+/* A value of a property of [ReplicationSettingData] or [TargetSettingGoal]
+ * (contract_settings.c). */
+struct contract_value {
+	const char *value; /* "": the property is there without one */
+	/* Taken, or not supported: how the value reads back, which the sentence has, too.
+	 * Invalid: a part of the sentence. */
+	const char *words;
+	uint32_t snapshot, clone; /* a code; 0: is taken, with that SyncType */
+	const char *parameters;	  /* NULL: the property's */
+};
+
 struct contract_property {
 	const char *name;
-	uint32_t code;	   /* of a valid value */
-	const char *words; /* of the sentence then */
-	const char *value; /* a valid one, of a property without a value map */
+	const struct contract_value *values;
+	size_t n;
+	const char *null_of_snapshot, *null_of_clone; /* what holds without it; NULL:
+						       * nothing */
+	const char *parameters; /* of the call, a line each, as they read back */
 };
 
 extern const struct contract_property contract_properties[], contract_goals[];

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "conf/timefmt.h"
+#include "tests/unit.h"
 #include "tests/whole.h"
 
 /* ---- the state store ------------------------------------------------------------- */
@@ -68,7 +69,7 @@ static void add_store(struct strbuf *b, bool with_ids)
 /* ---- the objects ------------------------------------------------------------------- */
 
 struct ids {
-	uint64_t ids[256];
+	uint64_t ids[1024];
 	size_t n;
 };
 
@@ -77,7 +78,7 @@ static void note_id(void *opaque, const char *name, uint64_t id)
 	struct ids *ids = opaque;
 
 	(void)name;
-	ck_assert_uint_lt(ids->n, 256);
+	ck_assert_uint_lt(ids->n, ROWS(ids->ids));
 	ids->ids[ids->n++] = id;
 }
 

@@ -107,7 +107,8 @@ static void make_lun(const char *name, unsigned seed)
 
 void whole_daemon(const char *lines)
 {
-	snprintf(daemon_lines, sizeof(daemon_lines), "%s", lines);
+	ck_assert_int_lt(snprintf(daemon_lines, sizeof(daemon_lines), "%s", lines),
+			 (int)sizeof(daemon_lines));
 }
 
 void whole_rules(const char *text)
