@@ -58,7 +58,7 @@ enum { NONE = -1 };
  * values that are carried out for a Snapshot, for a Clone: a bit for each number)
  */
 #define PROPERTIES(X)                                                                    \
-	X(ConsistentPointInTime, 2, TYPE_BOOLEAN, NULL, 0, true, true, ANY_BOOLEAN,      \
+	X(ConsistentPointInTime, 2, TYPE_BOOLEAN, NULL, 0, false, false, ANY_BOOLEAN,    \
 	  ANY_BOOLEAN)                                                                   \
 	X(DesiredCopyMethodology, 3, TYPE_MAP, &cim_copy_methodology, 1,                 \
 	  CIM_METHODOLOGY_COPY_ON_WRITE, CIM_METHODOLOGY_FULL_COPY,                      \

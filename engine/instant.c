@@ -15,8 +15,7 @@
 bool instant_is_one(unsigned consistency, const char *setting)
 {
 	return consistency == CIM_CONSISTENCY_SEQUENTIAL ||
-	       (setting_is_given(setting, "ConsistentPointInTime") &&
-		setting_value(setting, "ConsistentPointInTime", CIM_SYNC_CLONE));
+	       setting_value(setting, "ConsistentPointInTime", CIM_SYNC_CLONE);
 }
 
 /* ---- rows ------------------------------------------------------------------------ */

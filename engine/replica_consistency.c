@@ -6,8 +6,6 @@
 #include "engine/hold.h"
 #include "engine/replica.h"
 
-#include "conf/setting.h"
-
 static int check_same_commands(struct replica_call *call)
 {
 	const struct hold *same =
@@ -41,8 +39,7 @@ static int check_shared(struct replica_call *call, const struct element *shared)
 			"it exclusive, name a [setting] with another shared_method as "
 			"ReplicationSettingData, or leave Consistency out",
 			shared->obj.name);
-	if (setting_is_given(call->setting, "ConsistentPointInTime") &&
-	    replica_setting(call, "ConsistentPointInTime") && !call->shared_method)
+	if (replica_setting(call, "ConsistentPointInTime") && !call->shared_method)
 		return outcome_fail(
 			&call->outcome, CIM_RETURN_NOT_SUPPORTED, 0,
 			"ConsistentPointInTime: true is not to be had with shared_method "

@@ -537,11 +537,9 @@ START_TEST(the_defaults_are_those_of_a_spec_without_any)
 		ck_assert(has_default(s, "DesiredCopyMethodology",
 				      cim_name(&cim_copy_methodology,
 					       whole_pair(g, 1).copy_methodology)));
-		ck_assert(has_default(s, "ConsistentPointInTime",
-				      whole_pair(g, 1).when_synced ==
-						      whole_pair(g, 2).when_synced ?
-					      "true" :
-					      "false"));
+		/* With Sequential Consistency there is one all the same
+		 * (check_contract gives them all, and finds the same answer). */
+		ck_assert(has_default(s, "ConsistentPointInTime", "false"));
 		ck_assert(has_default(s, "Pairing", "Exact order"));
 		ck_assert_str_eq(whole_pair(g, 2).source, "b");
 		ck_assert_int_eq(

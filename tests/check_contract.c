@@ -9,6 +9,7 @@
 
 #include "tests/contract.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdbool.h>
 
@@ -408,16 +409,28 @@ static void check_value(const char *section, const struct contract_property *p,
 	check_accepted(&row, text, spec);
 }
 
+/* A copy for each SyncType is enough for the two forms of a value that is taken: a
+ * Snapshot for the number, a Clone for the name. */
+static void check_forms(const char *section, const struct contract_property *p,
+			const struct contract_value *v)
+{
+	unsigned lowest;
+	bool has_forms = setting_map(setting_find(p->name), &lowest);
+	bool one = has_forms && !v->snapshot && !v->clone;
+	bool is_number = isdigit((unsigned char)*v->value);
+
+	if (!one || is_number)
+		check_value(section, p, v, CIM_SYNC_SNAPSHOT);
+	if (!one || !is_number)
+		check_value(section, p, v, CIM_SYNC_CLONE);
+}
+
 static void check_properties(const char *section,
 			     const struct contract_property *properties, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
-		for (size_t k = 0; k < properties[i].n; k++) {
-			check_value(section, &properties[i], &properties[i].values[k],
-				    CIM_SYNC_SNAPSHOT);
-			check_value(section, &properties[i], &properties[i].values[k],
-				    CIM_SYNC_CLONE);
-		}
+		for (size_t k = 0; k < properties[i].n; k++)
+			check_forms(section, &properties[i], &properties[i].values[k]);
 }
 
 START_TEST(each_property_is_carried_out_or_refused_by_name)
@@ -886,6 +899,76 @@ START_TEST(what_is_left_out_has_its_meaning)
 }
 END_TEST
 
+/* All of what is carried out, as GetDefaultReplicationSettingData has it. */
+static void add_defaults(unsigned sync_type, struct strbuf *b)
+{
+	char value[SETTING_VALUE_SIZE];
+
+	strbuf_adds(b, "[ReplicationSettingData]\n");
+	for (int i = 0; i < SETTING_N_PROPERTIES; i++)
+		if (setting_is_supported(i, sync_type) &&
+		    setting_format_default(i, sync_type, value))
+			strbuf_addf(b, "%s=%s\n", setting_names[i], value);
+}
+
+/* The code; what the relationship is like in *b. */
+static uint32_t answer_to(const char *text, struct strbuf *b)
+{
+	uint64_t g = engine_find(engine, ENGINE_GROUP, 0, "g");
+	struct engine_command cmd;
+	struct group_info i;
+
+	whole_put(g, GROUP_SPEC, text, &cmd);
+	i = whole_info(g);
+	strbuf_addf(b, "%s: %u %u %u %u %d %u", cmd.outcome.sentence, i.consistency,
+		    i.consistency_state, i.copy_priority, i.copy_recovery_mode,
+		    i.failed_copy_stops_host_io, i.mode);
+	if (i.has_relationship) {
+		strbuf_addf(b, " %u", whole_pair(g, 1).copy_methodology);
+		end_relationship(g);
+	}
+	return cmd.outcome.code;
+}
+
+START_TEST(the_defaults_given_are_the_call_without_them)
+{
+	static const struct {
+		unsigned sync_type;
+		const char *parameters;
+		uint32_t code;
+	} rows[] = {
+		{ CIM_SYNC_SNAPSHOT, "SourceGroup=prod", 0 },
+		{ CIM_SYNC_SNAPSHOT, "SourceGroup=prod\nConsistency=2", 0 },
+		{ CIM_SYNC_SNAPSHOT, "SourceGroup=mixed", 1 },
+		{ CIM_SYNC_CLONE, "SourceGroup=prod", 4096 },
+		{ CIM_SYNC_CLONE, "SourceGroup=prod\nConsistency=2", 4096 },
+		{ CIM_SYNC_CLONE, "SourceGroup=mixed", 4096 },
+		{ CIM_SYNC_CLONE, "SourceGroup=mixed\nConsistency=2", 4096 },
+		{ CIM_SYNC_CLONE, "SourceGroup=mixed\nConsistency=3", 1 },
+		{ CIM_SYNC_CLONE, "SourceGroup=prod\nTargetGroup=luns", 4096 },
+		{ CIM_SYNC_CLONE, "SourceElement=a\nTargetElementCount=2", 4096 },
+	};
+
+	begin();
+	for (size_t i = 0; i < ROWS(rows); i++) {
+		CLEANUP_STRBUF struct strbuf text = STRBUF_INIT, without = STRBUF_INIT,
+					     given = STRBUF_INIT;
+
+		strbuf_addf(&text, "SyncType=%u\n%s\n[Run]\n", rows[i].sync_type,
+			    rows[i].parameters);
+		ROW_EQ(text.s, answer_to(text.s, &without), rows[i].code);
+		strbuf_reset(&text);
+		strbuf_addf(&text, "SyncType=%u\n%s\n", rows[i].sync_type,
+			    rows[i].parameters);
+		add_defaults(rows[i].sync_type, &text);
+		strbuf_adds(&text, "[Run]\n");
+		ROW_EQ(text.s, answer_to(text.s, &given), rows[i].code);
+		ROW_STR_EQ(text.s, given.s, without.s);
+	}
+	whole_teardown();
+}
+END_TEST
+
 /* ---- what fails ---------------------------------------------------------------------------- */
 
 /* Which transaction of a call fails: that which draws the ids, or that which makes it. */
@@ -1070,6 +1153,7 @@ int main(void)
 		each_property_and_value_has_its_row,
 		each_parameter_and_value_has_its_row,
 		what_is_left_out_has_its_meaning,
+		the_defaults_given_are_the_call_without_them,
 		what_fails_says_why_and_leaves_nothing,
 		each_return_code_has_its_row,
 	};

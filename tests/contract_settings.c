@@ -263,7 +263,7 @@ static const struct contract_value priority[] = {
 /* ---- the properties ------------------------------------------------------------------- */
 
 const struct contract_property contract_properties[] = {
-	PROPERTY("ConsistentPointInTime", any_boolean, "true", "true"),
+	PROPERTY("ConsistentPointInTime", any_boolean, "false", "false"),
 	PROPERTY("DesiredCopyMethodology", methodology, "Copy-On-Write", "Full Copy"),
 	PROPERTY("Multihop", multihop, "1", "1"),
 	{ "OnGroupOrListError", on_error, ROWS(on_error), "Stop", "Stop",
