@@ -172,7 +172,7 @@ const char *setting_type(int property)
 	static const char *const names[] = {
 		[TYPE_BOOLEAN] = "true or false",
 		[TYPE_MAP] = "a value",
-		[TYPE_UINT16] = "a number from 0 to 65535",
+		[TYPE_UINT16] = "a number from 1 to 65535",
 		[TYPE_UINT64] = "a number from 0 to 18446744073709551615",
 		[TYPE_INTERVAL] = "a CIM interval, ddddddddhhmmss.mmmmmm:000",
 		[TYPE_FIXED] = NULL,

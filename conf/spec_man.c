@@ -6,12 +6,14 @@
  *
  *	@parameter NAME@   what it is and what leaving it out means
  *	@values NAME@      the values of its map, with what each is answered
- *	@properties@       those of [ReplicationSettingData]
- *	@goals@            those of [TargetSettingGoal]
+ *	@property NAME@    one of [ReplicationSettingData]: the values it takes, what
+ *	                   leaving it out means, and what of it is carried out
+ *	@goal NAME@        the same of [TargetSettingGoal]
  *	@code NUMBER@      a return code with its errnos
  *
- * A parameter or code that has no such line, or a line that names none, is an error: so a
- * page that lacks one is never made.
+ * A parameter, property or code that has no such line, or a line that names none, is an
+ * error, and so is a property without a sentence behind its line: so a page that lacks one
+ * is never made.
  */
 
 #include <ctype.h>
@@ -30,14 +32,15 @@ enum {
 	LINE_MAX_LEN = 1024,
 	LAST_RESERVED = 32767,
 	LAST_VENDOR = 65535,
-	MAX_ERRNO = 133, /* of Linux */
+	MAX_ERRNO = 133,   /* of Linux */
+	VALUES_SIZE = 512, /* of a property's values in a row */
 };
 
 struct page {
 	unsigned line;
-	uint32_t parameters, values; /* bit n: has come */
-	unsigned codes;		     /* so many have come */
-	bool properties, goals;
+	uint32_t parameters, values, properties, goals; /* bit n: has come */
+	unsigned codes;					/* so many have come */
+	const char *property; /* of the line before, which has no text yet */
 };
 
 static int fail(const struct page *page, const char *what, const char *name)
@@ -108,9 +111,8 @@ static int put_parameter(struct page *page, const char *name)
 	fputs(".\n", stdout);
 	if (about.is_later)
 		puts("Not supported so far: a valid one is answered 1 (Not Supported).");
-	if (about.max_count == 1)
-		puts("Not supported so far, but for 1: more are answered 1 (Not "
-		     "Supported).");
+	if (about.max_count)
+		printf("More than %" PRIu64 " are 1 (Not Supported).\n", about.max_count);
 	return 0;
 }
 
@@ -171,6 +173,7 @@ static void put_map(const struct cim_map *map, unsigned lowest)
 	}
 }
 
+/* What leaving it out means, in so far as it is a value. */
 static void put_default(int property)
 {
 	char snapshot[SETTING_VALUE_SIZE], clone[SETTING_VALUE_SIZE];
@@ -178,7 +181,7 @@ static void put_default(int property)
 	if (!setting_format_default(property, CIM_SYNC_SNAPSHOT, snapshot) ||
 	    !setting_format_default(property, CIM_SYNC_CLONE, clone))
 		return;
-	fputs("By default ", stdout);
+	fputs("Left out: ", stdout);
 	put(snapshot);
 	if (strcmp(snapshot, clone) != 0) {
 		fputs(" of a Snapshot, ", stdout);
@@ -188,26 +191,50 @@ static void put_default(int property)
 	fputs(".\n", stdout);
 }
 
+/* All values of its map; of another, true and false. */
+static void list_all(int property, char *buf, size_t size)
+{
+	unsigned lowest;
+	const struct cim_map *map = setting_map(property, &lowest);
+	size_t len = 0;
+
+	snprintf(buf, size, "%s", map ? "" : "false, true");
+	for (size_t i = 0; map && i < map->n_values && len < size; i++)
+		if (map->values[i].number >= lowest)
+			len += (size_t)snprintf(
+				buf + len, size - len, "%s%s", len ? ", " : "",
+				setting_value_name(map, map->values[i].number));
+}
+
 /* What of it a spec can set so far. */
 static void put_support(int property)
 {
-	bool snapshot = setting_is_supported(property, CIM_SYNC_SNAPSHOT);
-	bool clone = setting_is_supported(property, CIM_SYNC_CLONE);
+	char snapshot[VALUES_SIZE], clone[VALUES_SIZE], all[VALUES_SIZE];
 
-	if (!snapshot && !clone)
+	setting_list_supported(property, CIM_SYNC_SNAPSHOT, ", ", snapshot, VALUES_SIZE);
+	setting_list_supported(property, CIM_SYNC_CLONE, ", ", clone, VALUES_SIZE);
+	list_all(property, all, VALUES_SIZE);
+	if (!*snapshot && !*clone) {
 		puts("Not supported so far (1).");
-	else if (!snapshot || !clone)
-		printf("Of a %s not supported (1).\n", snapshot ? "Clone" : "Snapshot");
+	} else if (strcmp(snapshot, clone) != 0) {
+		fputs("Supported of a Snapshot: ", stdout);
+		put(*snapshot ? snapshot : "nothing");
+		fputs("; of a Clone: ", stdout);
+		put(*clone ? clone : "nothing");
+		puts("; other values are 1 (Not Supported).");
+	} else if (strcmp(snapshot, all) != 0) {
+		fputs("Supported: ", stdout);
+		put(snapshot);
+		puts("; other values are 1 (Not Supported).");
+	}
 }
 
-/* is_goal: whether that is supported is told by its parameter, and it has no defaults. */
-static void put_property(const char *name, bool is_goal)
+static void put_property(int property, bool is_goal)
 {
-	int property = setting_find(name);
 	unsigned lowest;
 	const struct cim_map *map = setting_map(property, &lowest);
 
-	printf(".TP\n.B %s\n", name);
+	printf(".TP\n.B %s\n", setting_names[property]);
 	if (!map && !setting_type(property)) {
 		puts("Read\\-only: it cannot be set (5).");
 		return;
@@ -217,22 +244,33 @@ static void put_property(const char *name, bool is_goal)
 	else
 		put_sentence(setting_type(property));
 	fputs(".\n", stdout);
-	if (is_goal)
-		return;
-	put_default(property);
+	/* A goal has no defaults but those of its parameter. */
+	if (!is_goal)
+		put_default(property);
 	put_support(property);
 }
 
-static void put_properties(void)
-{
-	for (int i = 0; i < SETTING_N_PROPERTIES; i++)
-		put_property(setting_names[i], false);
-}
-
-static void put_goals(void)
+static bool is_name_of_goal(const char *name)
 {
 	for (size_t i = 0; i < setting_n_goal_names; i++)
-		put_property(setting_goal_names[i], true);
+		if (!strcmp(setting_goal_names[i], name))
+			return true;
+	return false;
+}
+
+static int expand_property(struct page *page, const char *name, bool is_goal)
+{
+	uint32_t *come = is_goal ? &page->goals : &page->properties;
+	int property = setting_find(name);
+
+	if (property < 0 || (is_goal && !is_name_of_goal(name)))
+		return fail(page, "there is no property", name);
+	if (*come >> property & 1)
+		return fail(page, "the second line of property", name);
+	*come |= 1u << property;
+	page->property = setting_names[property];
+	put_property(property, is_goal);
+	return 0;
 }
 
 /* ---- codes ------------------------------------------------------------------------------ */
@@ -283,16 +321,11 @@ static int expand(struct page *page, const char *what)
 		return put_code(page, name);
 	if (sscanf(what, "values %63[A-Za-z]", name) == 1)
 		return put_values(page, name);
-	if (!strcmp(what, "properties")) {
-		page->properties = true;
-		put_properties();
-	} else if (!strcmp(what, "goals")) {
-		page->goals = true;
-		put_goals();
-	} else {
-		return fail(page, "unknown:", what);
-	}
-	return 0;
+	if (sscanf(what, "property %63[A-Za-z]", name) == 1)
+		return expand_property(page, name, false);
+	if (sscanf(what, "goal %63[A-Za-z]", name) == 1)
+		return expand_property(page, name, true);
+	return fail(page, "unknown:", what);
 }
 
 static int copy_line(struct page *page, char *line)
@@ -300,6 +333,9 @@ static int copy_line(struct page *page, char *line)
 	size_t len = strcspn(line, "\n");
 
 	page->line++;
+	if (page->property && (line[0] == '@' || !strncmp(line, ".S", 2)))
+		return fail(page, "no text behind the line before, of", page->property);
+	page->property = NULL;
 	if (len < 3 || line[0] != '@' || line[len - 1] != '@') {
 		fputs(line, stdout);
 		return 0;
@@ -319,8 +355,12 @@ static int check_whole(const struct page *page)
 		if (about.map && !(page->values >> i & 1))
 			return fail(page, "the page has no values of", about.name);
 	}
-	if (!page->properties || !page->goals)
-		return fail(page, "the page has no", "properties or goals");
+	for (int i = 0; i < SETTING_N_PROPERTIES; i++)
+		if (!(page->properties >> i & 1))
+			return fail(page, "the page has no property", setting_names[i]);
+	for (size_t i = 0; i < setting_n_goal_names; i++)
+		if (!(page->goals >> setting_find(setting_goal_names[i]) & 1))
+			return fail(page, "the page has no goal", setting_goal_names[i]);
 	if (page->codes != n_codes())
 		return fail(page, "a return code is missing or", "stands there twice");
 	return 0;

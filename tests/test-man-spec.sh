@@ -3,7 +3,8 @@
 #
 # lunfs-spec(5), which conf/spec-man makes of the code's tables: it has every parameter,
 # value, property and return code that the sources name, each once, and no other; a text
-# that lacks one makes no page; and there is no mistake in its markup.
+# that lacks one, or what a property does, makes no page; and there is no mistake in its
+# markup.
 set -u
 export LC_ALL=C
 
@@ -63,6 +64,20 @@ rows conf/setting.c PROPERTIES | sed -n 's/^\tX(\([A-Za-z]*\),.*/\1/p' > "$tmp/c
 in_section '[ReplicationSettingData]' | tags > "$tmp/man"
 same '[ReplicationSettingData]'
 
+sed -n '/ setting_goal_names\[\] = {/,/;/s/"\([A-Za-z]*\)"/\n@\1\n/gp' "$top/conf/setting.c" |
+	sed -n 's/^@//p' > "$tmp/code"
+in_section '[TargetSettingGoal]' | tags > "$tmp/man"
+same '[TargetSettingGoal]'
+
+# What of a property is carried out, and what leaving it out means.
+for section in '[ReplicationSettingData]' '[TargetSettingGoal]'; do
+	in_section "$section" | grep -A 4 '^\.B ReadOnly$' |
+		grep -q '^Supported: SyncedElement; other values are 1 (Not Supported)\.$' ||
+		{ echo "$section: ReadOnly is not said to be SyncedElement"; failed=1; }
+done
+in_section '[ReplicationSettingData]' | grep -A 8 '^\.B CopyPriority$' |
+	grep -q '^Left out: Same\.$' || { echo "CopyPriority left out is not Same"; failed=1; }
+
 # values PARAMETER MACRO: "number name" of each, in the parameter's own paragraph.
 values()
 {
@@ -100,10 +115,13 @@ in_section "RETURN VALUE" | awk '
 same "RETURN VALUE"
 
 # A text without one of them, with one twice, or with an unknown one makes no page.
-for change in '/^@parameter Mode@/d' '/^@values Mode@/d' '/^@code 3@/d' '/^@properties@/d' \
-	'/^@goals@/d' 's/^@code 3@/@code 4@\n@code 4@/' 's/^@code 3@/@code 7@/' \
+for change in '/^@parameter Mode@/d' '/^@values Mode@/d' '/^@code 3@/d' \
+	's/^@code 3@/@code 4@\n@code 4@/' 's/^@code 3@/@code 7@/' \
 	's/^@parameter Mode@/@parameter Node@/' 's/^@parameter Mode@/&\n&/' \
-	's/^@values Mode@/@values SourceGroup@/' 's/^@goals@/@goal@/'; do
+	's/^@values Mode@/@values SourceGroup@/' 's/^@goal ReadOnly@/@gaol ReadOnly@/' \
+	'/^@property Pairing@/d' '/^@goal ReadOnly@/d' 's/^@property Pairing@/@property Paring@/' \
+	's/^@property ReadOnly@/&\n.B x\n&/' 's/^@goal ReadOnly@/@goal Pairing@\n.B x\n&/' \
+	'/^@property Multihop@/,/^@/{/^@/!d}'; do
 	sed "$change" "$text" > "$tmp/changed"
 	cmp -s "$tmp/changed" "$text" && { echo "$change changes nothing"; failed=1; }
 	if "$make_page" < "$tmp/changed" > /dev/null 2> "$tmp/error"; then
