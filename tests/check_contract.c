@@ -11,6 +11,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <stdarg.h>
 #include <stdbool.h>
 
 #include "conf/cim.h"
@@ -433,6 +434,66 @@ static void check_properties(const char *section,
 			check_forms(section, &properties[i], &properties[i].values[k]);
 }
 
+static void check_invalid(const char *words, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+
+static void check_invalid(const char *words, const char *fmt, ...)
+{
+	const struct contract_row row = { .code = CIM_RETURN_INVALID_PARAMETER,
+					  .error = EINVAL,
+					  .words = words };
+	char text[320];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	check_refused(&row, text, false);
+}
+
+static bool is_goal(const char *property)
+{
+	for (size_t i = 0; i < setting_n_goal_names; i++)
+		if (!strcmp(setting_goal_names[i], property))
+			return true;
+	return false;
+}
+
+#define CALL "SyncType=Clone\nSourceElement=a\n"
+
+START_TEST(a_property_stands_once_and_in_its_section)
+{
+	begin();
+	for (int i = 0; i < SETTING_N_PROPERTIES; i++) {
+		const char *name = setting_names[i];
+		char words[128];
+
+		snprintf(words, sizeof(words), "%s is given twice, in line 4 and line 5",
+			 name);
+		check_invalid(words, CALL "[ReplicationSettingData]\n%s=1\n%s=2\n[Run]\n",
+			      name, name);
+		if (is_goal(name))
+			check_invalid(words,
+				      CALL "[TargetSettingGoal]\n%s=1\n%s=1\n[Run]\n",
+				      name, name);
+		snprintf(words, sizeof(words),
+			 "[TargetSettingGoal]: unknown property \"%s\"; ", name);
+		if (!is_goal(name))
+			check_invalid(words, CALL "[TargetSettingGoal]\n%s=1\n[Run]\n",
+				      name);
+		snprintf(words, sizeof(words),
+			 "%s is a property, not a parameter; give it in the section",
+			 name);
+		check_invalid(words, CALL "%s=1\n[Run]\n", name);
+		check_invalid(words, "%s=1 SyncType=8 SourceElement=a\n", name);
+		snprintf(words, sizeof(words), "did you mean \"%s\"?", name);
+		check_invalid(words, CALL "[ReplicationSettingData]\n%sx=1\n[Run]\n",
+			      name);
+	}
+	whole_teardown();
+}
+END_TEST
+
 START_TEST(each_property_is_carried_out_or_refused_by_name)
 {
 	begin();
@@ -634,11 +695,11 @@ static void cover_plain(const struct contract_property *p)
 }
 
 static void cover_null(const struct contract_property *p, unsigned sync_type,
-		       const char *null, bool is_goal)
+		       const char *null, bool has_null)
 {
 	int property = setting_find(p->name);
 	char value[SETTING_VALUE_SIZE], error[512];
-	bool has = !is_goal && setting_format_default(property, sync_type, value);
+	bool has = has_null && setting_format_default(property, sync_type, value);
 
 	ROW_STR_EQ(p->name, has ? value : "nothing", null ? null : "nothing");
 	/* What can be set at all can be set to what it is without. */
@@ -654,7 +715,7 @@ static void cover_properties(const char *const *names, size_t n,
 {
 	for (size_t i = 0; i < n; i++) {
 		const struct contract_property *p = find_property(rows, n_rows, names[i]);
-		bool is_goal = rows == contract_goals;
+		bool has_null = rows == contract_properties;
 		unsigned lowest;
 		const struct cim_map *map = setting_map(setting_find(p->name), &lowest);
 
@@ -664,8 +725,8 @@ static void cover_properties(const char *const *names, size_t n,
 			cover_plain(p);
 		cover_value(p, "1.5");
 		find_value(p, "");
-		cover_null(p, CIM_SYNC_SNAPSHOT, p->null_of_snapshot, is_goal);
-		cover_null(p, CIM_SYNC_CLONE, p->null_of_clone, is_goal);
+		cover_null(p, CIM_SYNC_SNAPSHOT, p->null_of_snapshot, has_null);
+		cover_null(p, CIM_SYNC_CLONE, p->null_of_clone, has_null);
 	}
 	ck_assert_uint_eq(n_rows, n);
 }
@@ -1149,6 +1210,7 @@ int main(void)
 		each_row_is_answered_as_it_says,
 		what_was_accepted_reads_back_after_a_restart,
 		no_parameter_is_given_twice_or_without_a_value,
+		a_property_stands_once_and_in_its_section,
 		each_property_is_carried_out_or_refused_by_name,
 		each_property_and_value_has_its_row,
 		each_parameter_and_value_has_its_row,
