@@ -221,6 +221,13 @@ START_TEST(a_relationships_name_is_unique)
 }
 END_TEST
 
+/* Their files, each alone once it is complete; a worker deletes the others. */
+static void wait_images(unsigned n)
+{
+	whole_until(whole_files("e") == n && !whole_files("p"));
+	dump_settle();
+}
+
 START_TEST(an_image_of_that_name_is_named_with_the_remedy)
 {
 	uint64_t g;
@@ -230,15 +237,16 @@ START_TEST(an_image_of_that_name_is_named_with_the_remedy)
 	g = whole_replica("g", "SyncType=8 SourceGroup=prod WaitForCopyState=4", 0);
 	whole_control(g, "Detach", 0);
 	ck_assert_uint_eq(whole_remove(ENGINE_GROUP, g), 0);
-	dump_settle();
+	wait_images(2);
 	refused("g", "SyncType=8 SourceGroup=prod", 6, EBUSY,
 		"RelationshipName: image 1 of \"g\" would be \"g_1\", and there is an image "
 		"\"g_1\" already; give another RelationshipName, or remove that one (rmdir "
 		"elements/g_1)");
 	ck_assert_uint_eq(whole_remove(ENGINE_ELEMENT, whole_element("g_1")), 0);
-	dump_settle();
+	wait_images(1);
 	refused("g", "SyncType=8 SourceGroup=prod", 6, EBUSY, "would be \"g_2\"");
 	ck_assert_uint_eq(whole_remove(ENGINE_ELEMENT, whole_element("g_2")), 0);
+	wait_images(0);
 	ck_assert_uint_eq(
 		whole_put(group("g"), GROUP_SPEC, "SyncType=8 SourceGroup=prod\n", NULL),
 		CIM_RETURN_JOB_STARTED);
@@ -285,7 +293,7 @@ START_TEST(a_sources_name_is_taken_too)
 	ck_assert_uint_eq(whole_remove(ENGINE_GROUP, g), 0);
 	whole_group("old", "r_2 c");
 	ck_assert_uint_eq(whole_remove(ENGINE_ELEMENT, whole_element("r_1")), 0);
-	dump_settle();
+	wait_images(1);
 	refused("g", "SyncType=7 SourceGroup=old RelationshipName=r", 6, EBUSY,
 		"would be \"r_2\"");
 	whole_replica("h", "SyncType=7 SourceGroup=old", 0);
