@@ -6,7 +6,8 @@
  * The text that is written to `spec`: the 16 parameters of
  * CIM_ReplicationService.CreateGroupReplica, in one line or as INI (interface
  * section 4, lunfs-spec(5)).  Parsing is pure: no object is looked up here.
- * One table (spec.c) drives parsing, checking and the canonical text.
+ * One table (spec.c) drives parsing, checking, the canonical text, the man page
+ * (spec_man.c) and what its test has to cover (tests/check_contract.c).
  */
 
 #include <stdbool.h>

@@ -85,6 +85,9 @@ static void put_type(const struct spec_about *about)
 	else if (about->max_len)
 		printf("A name of 1 to %zu bytes%s", about->max_len,
 		       about->is_element ? ", or <iqn>/<lun>" : "");
+	else if (about->max_count > 1 && about->max_count < UINT64_MAX)
+		printf("A number from 1 to %" PRIu64 ", more is 1 (Not Supported)",
+		       about->max_count);
 	else
 		fputs("A number from 1 on", stdout);
 }

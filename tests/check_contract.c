@@ -784,6 +784,8 @@ START_TEST(each_parameter_and_value_has_its_row)
 		} else {
 			cover(about.name, "0", INVALID);
 			cover(about.name, "1", ACCEPTED);
+			cover(about.name, "2",
+			      about.max_count < 2 ? NOT_SUPPORTED : ACCEPTED);
 			cover(about.name, "two", INVALID);
 			cover(about.name, "18446744073709551616", INVALID);
 		}
