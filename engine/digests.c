@@ -23,7 +23,7 @@
 enum {
 	BLOCK = 4096,
 	STATE_OFFSET = 512,
-	VERSION = 1,
+	VERSION = 2,
 	NOTE_CHUNKS = 16,
 	NOTES_MIN = 64,
 	AHEAD = 16, /* regions that are made void with those of who writes on and on */
@@ -46,7 +46,8 @@ struct state {
 	uint64_t sealed; /* 0: not */
 	uint64_t base;
 	uint64_t skipped;
-	uint64_t checksum; /* of the fields before it, and the generation */
+	uint64_t distrusted; /* 1: it is */
+	uint64_t checksum;   /* of the fields before it, and the generation */
 };
 
 static const char header_magic[8] = "LUNFSDIG";
@@ -75,6 +76,7 @@ struct digests {
 	uint64_t *is_void;    /* bitmaps of regions */
 	uint64_t *wanted;
 	bool distrusted;
+	bool abandoned; /* its file is gone, durably */
 	struct digests_batch *noted;
 	int64_t sealed;
 	uint64_t base, skipped;
@@ -141,7 +143,8 @@ static void write_state_locked(struct digests *d)
 {
 	struct state s = { .sealed = htole64((uint64_t)d->sealed),
 			   .base = htole64(d->base),
-			   .skipped = htole64(d->skipped) };
+			   .skipped = htole64(d->skipped),
+			   .distrusted = htole64(d->distrusted) };
 
 	s.checksum = htole64(state_checksum(&s, d->generation));
 	if (write_full(d->fd, &s, sizeof(s), STATE_OFFSET) < 0)
@@ -220,6 +223,21 @@ static int check_header(struct digests *d, const struct digests_params *params)
 	return (uint64_t)st.st_size == file_size(d) ? 0 : -EUCLEAN;
 }
 
+/* What is none, and was not always so, is not known to be trusted. */
+static void take_state(struct digests *d, const struct state *s)
+{
+	static const struct state never;
+
+	if (le64toh(s->checksum) != state_checksum(s, d->generation)) {
+		d->distrusted = memcmp(s, &never, sizeof(never));
+		return;
+	}
+	d->sealed = (int64_t)le64toh(s->sealed);
+	d->base = le64toh(s->base);
+	d->skipped = le64toh(s->skipped);
+	d->distrusted = le64toh(s->distrusted);
+}
+
 static int read_file(struct digests *d, const struct digests_params *params)
 {
 	size_t n = bitmap_words(d);
@@ -239,11 +257,7 @@ static int read_file(struct digests *d, const struct digests_params *params)
 		r = read_full(d->fd, &s, sizeof(s), STATE_OFFSET);
 	if (r < 0)
 		return r;
-	if (le64toh(s.checksum) == state_checksum(&s, d->generation)) {
-		d->sealed = (int64_t)le64toh(s.sealed);
-		d->base = le64toh(s.base);
-		d->skipped = le64toh(s.skipped);
-	}
+	take_state(d, &s);
 	return 0;
 }
 
@@ -393,9 +407,22 @@ void digests_write(struct digests *d, struct digests_batch *b)
 	digests_drop(b);
 }
 
-int digests_sync(struct digests *d)
+static int sync_file(struct digests *d)
 {
 	return fdatasync(d->fd) < 0 ? -errno : 0;
+}
+
+int digests_sync(struct digests *d)
+{
+	int r;
+
+	/* The kernel tells of an error once: it may be that of a void region. */
+	pthread_mutex_lock(&d->void_lock);
+	r = sync_file(d);
+	pthread_mutex_unlock(&d->void_lock);
+	if (r < 0)
+		digests_distrust(d);
+	return r;
 }
 
 /* ---- void regions ------------------------------------------------------------------ */
@@ -412,7 +439,7 @@ bool digests_is_void(struct digests *d, uint64_t chunk, uint64_t n)
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&d->lock);
 	uint64_t end = region_end(d, chunk, n);
 
-	for (uint64_t i = chunk / DIGESTS_REGION_CHUNKS; i < end && !d->distrusted; i++)
+	for (uint64_t i = chunk / DIGESTS_REGION_CHUNKS; i < end && !d->abandoned; i++)
 		if (!bitmap_get(d->is_void, i))
 			return false;
 	return true;
@@ -471,7 +498,7 @@ static int write_words(struct digests *d, const uint64_t *words, size_t from, si
 			       BLOCK + from * sizeof(le[0]));
 		from += n;
 	}
-	return r < 0 ? r : digests_sync(d);
+	return r < 0 ? r : sync_file(d);
 }
 
 int digests_void(struct digests *d)
@@ -502,7 +529,17 @@ void digests_distrust(struct digests *d)
 {
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&d->lock);
 
+	if (d->distrusted)
+		return;
 	d->distrusted = true;
+	write_state_locked(d);
+}
+
+void digests_abandon(struct digests *d)
+{
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&d->lock);
+
+	d->distrusted = d->abandoned = true;
 }
 
 bool digests_is_distrusted(struct digests *d)

@@ -19,7 +19,8 @@
  *            touches are marked so, durably, for the rest of the generation; what the
  *            file says of a void region does not count
  *   sealed   of a file in a pool: its time of change as LunFS has left it.  Another one,
- *            and nothing counts any more
+ *            and nothing counts any more: it is distrusted, for the rest of the generation,
+ *            also after a crash of the process.  Changes make regions void all the same
  *
  * File: a header block (magic, version, id, generation, geometry, checksum; in its second
  * sector the seal, the base and a count, overwritten in place), a bitmap of void regions, the
@@ -75,7 +76,7 @@ struct digests_batch *digests_take(struct digests *digests);
 /* Its data is durable: it goes into the file, and is freed.  Blocks.  Takes NULL. */
 void digests_write(struct digests *digests, struct digests_batch *batch);
 void digests_drop(struct digests_batch *batch); /* takes NULL */
-int digests_sync(struct digests *digests);	/* blocks; -errno */
+int digests_sync(struct digests *digests); /* blocks; -errno: they are distrusted */
 
 /* Whether all regions of n chunks from `chunk` on are void, durably. */
 bool digests_is_void(struct digests *digests, uint64_t chunk, uint64_t n);
@@ -85,8 +86,10 @@ void digests_want_void(struct digests *digests, uint64_t chunk, uint64_t n);
 /* Blocks.  -errno: they are not, and are wanted no more. */
 int digests_void(struct digests *digests);
 
-/* Nothing counts any more, in this process: somebody else has changed the data. */
+/* Nothing counts any more: somebody else has changed the data.  Written, not synced. */
 void digests_distrust(struct digests *digests);
+/* Nor is any region to be made void any more: the file was deleted, durably. */
+void digests_abandon(struct digests *digests);
 bool digests_is_distrusted(struct digests *digests);
 
 /* The time of change (ns) of the data's file, all changes of which are LunFS's own.  It is

@@ -115,6 +115,8 @@ void image_retire(struct image *image, bool retired);
  * and is to get one with a store (chain.h).
  */
 void image_take_base(struct image *image, struct image *before);
+/* Before that, and where no base is taken, too: nobody else changes its file any more. */
+void image_own_file(struct image *image);
 
 struct restore;
 /*

@@ -72,7 +72,16 @@ static int open_generation(struct image *img, uint64_t generation,
 
 	pool_digest_file(img->id, generation, file, sizeof(file));
 	r = digests_open(pool_dirfd(img->pool), file, &params, ret_digests);
-	return r == -ENOENT || r == -ESTALE || r == -EUCLEAN ? 0 : r;
+	return r == -ENOENT ? 0 : r;
+}
+
+/* Its file goes, durably: or it might be believed later, when changes were not noted in
+ * it. */
+static int remove_own(struct image *img, uint64_t generation)
+{
+	int r = pool_remove_digest(img->pool, img->id, generation);
+
+	return r < 0 ? r : pool_sync(img->pool);
 }
 
 int image_open_digests(struct image *img, const struct image_params *params)
@@ -80,8 +89,11 @@ int image_open_digests(struct image *img, const struct image_params *params)
 	uint64_t base;
 	int r = open_generation(img, params->generation, &img->digests);
 
-	if (r < 0 || !img->digests)
-		return r;
+	/* The image does without, rather than not at all. */
+	if (r < 0)
+		return remove_own(img, params->generation);
+	if (!img->digests)
+		return 0;
 	img->generation = params->generation;
 	img->skipped_before = digests_skipped(img->digests);
 	if (!img->target)
@@ -92,12 +104,13 @@ int image_open_digests(struct image *img, const struct image_params *params)
 			digests_distrust(img->digests);
 		return 0;
 	}
+	/* Without these more is read, or written, and no more. */
 	base = digests_base(img->digests);
 	if (base)
-		return open_generation(img, base, &img->base);
-	return params->resync ?
-		       open_generation(img, params->generation - 1, &img->offered) :
-		       0;
+		open_generation(img, base, &img->base);
+	else if (params->resync)
+		open_generation(img, params->generation - 1, &img->offered);
+	return 0;
 }
 
 void image_close_digests(struct image *img)
@@ -109,11 +122,18 @@ void image_close_digests(struct image *img)
 
 /* ---- whose file it is -------------------------------------------------------------- */
 
+/* 0 is no time. */
+static bool has_own_time(const struct image *img)
+{
+	return img->own_mtime && mtime_of(img) == img->own_mtime;
+}
+
 void image_look_at_file_locked(struct image *img)
 {
-	if (!img->digests || img->target || mtime_of(img) == img->own_mtime)
+	if (!img->digests || img->target || has_own_time(img))
 		return;
 	digests_distrust(img->digests);
+	digests_set_base(img->digests, 0);
 	if (img->base)
 		digests_distrust(img->base);
 }
@@ -157,7 +177,15 @@ static bool is_own(struct image *img)
 {
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&img->lock);
 
-	return img->target || mtime_of(img) == img->own_mtime;
+	return img->target || has_own_time(img);
+}
+
+void image_own_file(struct image *img)
+{
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&img->lock);
+
+	if (img->digests && !img->target)
+		img->own_mtime = mtime_of(img);
 }
 
 void image_take_base(struct image *img, struct image *before)
@@ -299,6 +327,16 @@ static bool take_unvoided(struct image *img, struct dataop_list *ops)
 	return img->voiding;
 }
 
+/* They cannot be kept: users write on without. */
+static int abandon(struct image *img)
+{
+	int r = remove_own(img, img->generation);
+
+	if (!r)
+		digests_abandon(img->digests);
+	return r;
+}
+
 static void void_work(struct work *work)
 {
 	struct image *img =
@@ -309,6 +347,8 @@ static void void_work(struct work *work)
 	while (take_unvoided(img, &ops)) {
 		int r = digests_void(img->digests);
 
+		if (r < 0)
+			r = abandon(img);
 		while ((op = TAILQ_FIRST(&ops))) {
 			TAILQ_REMOVE(&ops, op, link);
 			if (r < 0)

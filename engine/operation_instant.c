@@ -108,6 +108,8 @@ static void durable(struct draft *d)
 		pair_detach(rel->pairs[i]);
 		if (m->image && old)
 			image_retire(old, true);
+		if (m->image)
+			image_own_file(m->image);
 		if (m->image && m->resync && m->point)
 			image_take_base(m->image, old);
 		if (image)

@@ -181,11 +181,32 @@ START_TEST(the_seal_and_the_base_are_kept)
 	digests_write(d, digests_take(d));
 	digests_distrust(d);
 	ck_assert(!digests_is_sealed(d, 1000));
-	ck_assert(digests_is_void(d, 0, N));
 	ck_assert_uint_eq(n_known(), 0);
 	digests_seal(d, 2000);
+	teardown();
+}
+END_TEST
+
+START_TEST(what_is_distrusted_stays_so)
+{
+	setup();
+	digests_seal(d, 1000);
+	note(0, N);
+	digests_write(d, digests_take(d));
+	digests_distrust(d);
+	/* What changes is void all the same. */
+	ck_assert(!digests_is_void(d, 0, 1));
+	digests_want_void(d, 0, 1);
+	ck_assert_int_eq(digests_void(d), 0);
+	ck_assert(digests_is_void(d, 0, 1));
+	ck_assert(!digests_is_void(d, 0, N));
 	open_again();
-	ck_assert(digests_is_sealed(d, 1000));
+	ck_assert(digests_is_distrusted(d));
+	ck_assert(!digests_is_sealed(d, 1000));
+	ck_assert_uint_eq(n_known(), 0);
+	ck_assert(digests_is_void(d, 0, 1));
+	digests_abandon(d);
+	ck_assert(digests_is_void(d, 0, N));
 	teardown();
 }
 END_TEST
@@ -234,6 +255,7 @@ int main(void)
 		void_regions_are_not_believed_for_ever,
 		who_writes_on_and_on_finds_void_regions,
 		the_seal_and_the_base_are_kept,
+		what_is_distrusted_stays_so,
 		another_file_is_refused,
 	};
 

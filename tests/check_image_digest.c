@@ -18,6 +18,7 @@ static ino_t raw_inode, digest_inode;	 /* atomic, as all here; 0: not looked at 
 static uint64_t raw_written, raw_read;	 /* bytes */
 static bool raw_sync_fails, raw_is_full; /* the second: half of a write is done */
 static bool digest_dirty;		 /* written since its last sync */
+static bool digest_fails;		 /* its writes */
 static unsigned n_early;		 /* writes of the raw file while it was */
 
 static ino_t inode_of(int fd)
@@ -31,6 +32,10 @@ ssize_t pwrite(int fd, const void *buf, size_t n, off_t offset)
 {
 	ino_t inode = inode_of(fd);
 
+	if (inode == NOW(digest_inode) && NOW(digest_fails)) {
+		errno = EIO;
+		return -1;
+	}
 	if (inode == NOW(digest_inode))
 		SET(digest_dirty, true);
 	if (inode != NOW(raw_inode))
@@ -183,12 +188,15 @@ static void stop(void)
 	rig_stop();
 	SET(raw_inode, 0);
 	SET(digest_inode, 0);
-	lun = raw_sync_fails = raw_is_full = false;
+	lun = raw_sync_fails = raw_is_full = digest_fails = false;
 }
+
+static bool is_written_late; /* the image, when its new generation is open already */
 
 /* A new instant in the image, whose copy is not begun yet. */
 static void resync(void)
 {
+	static char late[CHUNK];
 	struct image *before = move_ptr(image);
 	struct point *old = point;
 
@@ -197,10 +205,14 @@ static void resync(void)
 	ck_assert_int_eq(pool_create_digest(rig_pool, IMAGE, SIZE, generation), 0);
 	point = rig_point(POINT + generation);
 	open_image(false);
+	if (is_written_late)
+		ck_assert_int_eq(do_io(before, ENGINE_IO_WRITE, late, 20 * CHUNK, CHUNK),
+				 CHUNK);
 	if (before) {
 		image_cut_off(before);
 		image_retire(before, true);
 	}
+	image_own_file(image);
 	image_take_base(image, before);
 	image_unref(before);
 	connect_image();
@@ -381,6 +393,83 @@ START_TEST(what_others_wrote_to_the_file_is_found)
 }
 END_TEST
 
+/* Up to the fence it is LunFS that writes the file. */
+START_TEST(what_is_written_up_to_the_instant_is_own)
+{
+	start();
+	is_written_late = true;
+	resync();
+	is_written_late = false;
+	copy();
+	ck_assert_uint_le(raw_read, 16 * CHUNK);
+	check_equal();
+	resync();
+	copy();
+	ck_assert_uint_eq(copied(), 0);
+	ck_assert_uint_eq(raw_read, 0);
+	stop();
+}
+END_TEST
+
+/* What the last checkpoint has left of the map of generation 2, in a file that nobody has
+ * open. */
+static void map_file(const char *command)
+{
+	char text[320];
+
+	snprintf(text, sizeof(text), "cd %s/pool && %s", rig_dir, command);
+	ck_assert_int_eq(system(text), 0);
+}
+
+/* Somebody wrote to the file, and users write on; then LunFS dies, and with it what its
+ * memory has of the map. */
+START_TEST(what_is_distrusted_is_so_after_a_crash)
+{
+	start();
+	resync();
+	map_file("cp e1.2.map saved");
+	touch_backing(25 * CHUNK + 100);
+	/* The first one finds that out. */
+	ck_assert_int_eq(write_image(2 * CHUNK, CHUNK), CHUNK);
+	ck_assert_int_eq(write_image(20 * CHUNK, CHUNK), CHUNK);
+	close_image();
+	map_file("mv saved e1.2.map");
+	open_image(false);
+	connect_image();
+	copy();
+	resync();
+	copy();
+	check_equal();
+	stop();
+}
+END_TEST
+
+/* A file of digests that fails is done without. */
+START_TEST(users_write_on_without_digests)
+{
+	start();
+	SET(digest_fails, true);
+	ck_assert_int_eq(write_image(20 * CHUNK, CHUNK), CHUNK);
+	ck_assert_int_eq(write_image(4 * CHUNK, CHUNK), CHUNK);
+	map_file("test ! -e e1.1.digest");
+	SET(digest_fails, false);
+	resync();
+	copy();
+	check_equal();
+	ck_assert_uint_ge(raw_read, (N * 4 / 5 - 1) * CHUNK);
+	stop();
+	/* One that cannot be used when the image is opened, too. */
+	start();
+	close_image();
+	map_file("truncate -s 100 e1.1.digest");
+	digest_inode = 0;
+	resync();
+	copy();
+	check_equal();
+	stop();
+}
+END_TEST
+
 START_TEST(a_change_is_void_before_it_is_written)
 {
 	struct digest digests[16];
@@ -519,6 +608,9 @@ int main(void)
 		a_copy_goes_on_by_digests_after_a_restart,
 		what_users_wrote_is_found,
 		what_others_wrote_to_the_file_is_found,
+		what_is_written_up_to_the_instant_is_own,
+		what_is_distrusted_is_so_after_a_crash,
+		users_write_on_without_digests,
 		a_change_is_void_before_it_is_written,
 		digests_are_of_durable_bytes,
 		half_of_a_change_is_found,

@@ -581,6 +581,7 @@ static void open_image(void)
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&owner);
 	SET(wants_written, false);
 	ck_assert_int_eq(image_open(&rig_ops, rig_pool, &params, &image), 0);
+	image_own_file(image);
 	if (before_it || new_generation)
 		image_take_base(image, before_it);
 	image_unref(move_ptr(before_it));
