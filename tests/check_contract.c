@@ -36,6 +36,14 @@ static bool is_ready(const char *element)
 	return info.operational_status == CIM_STATUS_OK && info.known;
 }
 
+/* What a worker deletes is gone. */
+static void wait_files(const char *text)
+{
+	for (int i = 0; i < 10000 && whole_files("") != base_files; i++)
+		usleep(1000);
+	ROW_EQ(text, whole_files(""), base_files);
+}
+
 static const char settings[] =
 	"[access_point ap]\nportal = 127.0.0.1:3\n"
 	/* Of ReplicationSettingData. */
@@ -82,10 +90,13 @@ static void begin_with(const char *daemon)
 	whole_make(ENGINE_GROUP, "g");
 	whole_replica("live", "SyncType=Snapshot SourceElement=c", 0);
 	whole_group("image", "live_1");
+	dump_settle();
+	/* Its own file stays. */
+	base_files = whole_files("") + 1;
 	group = whole_replica("kept", "SyncType=8 SourceElement=c WaitForCopyState=4", 0);
 	whole_control(group, "Detach", 0);
+	wait_files("kept");
 	dump_settle();
-	base_files = whole_files("");
 }
 
 static void begin(void)
@@ -161,14 +172,6 @@ static uint64_t group_of(const struct contract_row *row)
 }
 
 /* ---- a row --------------------------------------------------------------------------- */
-
-/* What a worker deletes is gone. */
-static void wait_files(const char *text)
-{
-	for (int i = 0; i < 10000 && whole_files("") != base_files; i++)
-		usleep(1000);
-	ROW_EQ(text, whole_files(""), base_files);
-}
 
 static struct outcome refusal; /* of the newest row */
 
