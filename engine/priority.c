@@ -240,7 +240,11 @@ void priority_done(struct priority *p)
 
 void priority_note_user(struct priority *p, uint64_t now_ns)
 {
-	__atomic_store_n(&p->user_ns, now_ns, __ATOMIC_RELAXED);
+	uint64_t seen = __atomic_load_n(&p->user_ns, __ATOMIC_RELAXED);
+
+	/* Not at each request: all cores look at it. */
+	if (!seen || now_ns - seen > ACTIVE_NS / 16)
+		__atomic_store_n(&p->user_ns, now_ns, __ATOMIC_RELAXED);
 }
 
 /* ---- groups ------------------------------------------------------------------------ */
