@@ -10,7 +10,7 @@ need_lunfs
 start_tgtd
 add_target 1
 add_lun 1 1 4G
-add_lun 1 2 4G
+add_lun 1 2 2G
 add_lun 1 3 16M
 write_conf <<-END
 	[element db0]
@@ -91,12 +91,12 @@ low_beside()
 copy steady db1
 wait_until 10 has_begun steady
 copy low db0
-slow=$(low_beside $((512 << 20)))
+slow=$(low_beside $((384 << 20)))
 must_refuse groups/low/CopyPriority Highest "Invalid argument"
 echo High > groups/low/CopyPriority
-fast=$(low_beside $((512 << 20)))
-[ "$fast" -gt $((4 * slow)) ] || fail "$slow bytes beside 512 MiB of High, $fast as High"
-note "$((slow >> 20)) MiB beside 512 MiB of High, $((fast >> 20)) MiB as High"
+fast=$(low_beside $((384 << 20)))
+[ "$fast" -gt $((4 * slow)) ] || fail "$slow bytes beside 384 MiB of High, $fast as High"
+note "$((slow >> 20)) MiB beside 384 MiB of High, $((fast >> 20)) MiB as High"
 drop low steady
 
 # reads N: microseconds of the median read of 4 KiB of another LUN, past the page cache.
