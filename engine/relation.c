@@ -657,7 +657,9 @@ void pair_detach(struct pair *p)
 static int record_broken(struct engine *e, struct relationship *rel, const struct pair *p,
 			 bool alone, int error, const char *reason)
 {
-	bool goes_on = alone && !others_are_done(p);
+	/* Of a Snapshot nothing is copied any more: its Detach ends. */
+	bool goes_on =
+		alone && rel->row.sync_type == CIM_SYNC_CLONE && !others_are_done(p);
 	char others[128] = "";
 	struct draft d;
 	int r = draft_begin(&d, rel);

@@ -336,6 +336,42 @@ START_TEST(beside_a_broken_member_the_copy_can_be_suspended)
 }
 END_TEST
 
+/* A member of a Snapshot that detaches: the others are Snapshots again, and stay so. */
+START_TEST(a_detach_ends_with_a_member_that_breaks)
+{
+	uint64_t g;
+
+	setup("");
+	whole_add_faulty("h", WHOLE_LUN);
+	whole_fill("h", 2097152 / WHOLE_CHUNK, 1);
+	whole_group("prod", "f h");
+	g = whole_make(ENGINE_GROUP, "g");
+	whole_content("f", before);
+	whole_spec(g,
+		   "SourceGroup=prod\nSyncType=Snapshot\nConsistency=2" RSD
+		   "OnGroupOrListError=Continue",
+		   0);
+	whole_rules(slow_rules);
+	set_rules("h.rules", medium_rules);
+	whole_control(g, "Detach", CIM_RETURN_JOB_STARTED);
+	whole_until(whole_pair(g, 2).copy_state == CIM_COPY_BROKEN);
+	ck_assert_uint_eq(whole_job(g).state, CIM_JOB_EXCEPTION);
+	ck_assert_uint_eq(whole_pair(g, 1).copy_state, CIM_COPY_SYNCHRONIZED);
+	ck_assert_uint_ne(whole_pair(g, 1).progress_status, CIM_PROGRESS_DETACHING);
+	whole_rules("");
+	whole_is("g_1", before);
+	whole_fill("f", 3, 3);
+	whole_is("g_1", before);
+	ck_assert(whole_info(g).has_relationship);
+	set_rules("h.rules", "");
+	whole_control(g, "ResyncReplica", CIM_RETURN_JOB_STARTED);
+	whole_wait_state(g, CIM_COPY_SYNCHRONIZED);
+	whole_content("f", before);
+	whole_is("g_1", before);
+	whole_teardown();
+}
+END_TEST
+
 /* ---- CopyRecoveryMode ------------------------------------------------------------------ */
 
 static uint64_t lose_connection(const char *mode)
@@ -640,6 +676,7 @@ int main(void)
 		stop_breaks_all_with_one,
 		continue_lets_the_others_end,
 		beside_a_broken_member_the_copy_can_be_suspended,
+		a_detach_ends_with_a_member_that_breaks,
 		a_manual_copy_is_suspended_by_a_new_login,
 		a_manual_copy_is_suspended_by_a_login_of_its_target,
 		an_automatic_copy_goes_on,
