@@ -237,6 +237,21 @@ static bool cannot_restore(const struct relationship *rel, struct outcome *o)
 					     rel->row.name, source->obj.name);
 				return true;
 			}
+		if (element_is_lun(rel->pairs[i]->target)) {
+			outcome_fail(o, CIM_RETURN_NOT_SUPPORTED, 0,
+				     "RestoreFromReplica: \"%s\" is a LUN, not an image; "
+				     "write Detach, and clone it onto \"%s\"",
+				     rel->pairs[i]->target->obj.name, source->obj.name);
+			return true;
+		}
+		if (!source->exclusive && source->origin != STORE_ORIGIN_REPLICA) {
+			outcome_fail(o, CIM_RETURN_FAILED, EROFS,
+				     "RestoreFromReplica: \"%s\" is shared: others may "
+				     "write it meanwhile; make it exclusive "
+				     "(elements/%s/access) and clone it anew",
+				     source->obj.name, source->obj.name);
+			return true;
+		}
 		if ((source->have_info && source->info.read_only) ||
 		    element_is_read_only(source)) {
 			outcome_fail(o, CIM_RETURN_FAILED, EROFS,

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 
 /*
- * RestoreFromReplica of a Snapshot: the sources go back to what the images are now.
+ * RestoreFromReplica: the sources go back to what the images are now.  The image of a
+ * Snapshot is read with its point; that of a Clone is complete, and held open meanwhile.
  *
  *   begun     the job is durable and running, rel->op set; the write is answered
  *   files     a map for each pair is made and opened                     (a worker)
@@ -79,7 +80,7 @@ static void set_params(struct pair *p, uint64_t sequence, struct restore_params 
 {
 	*ret = (struct restore_params){
 		.volume = p->source->volume,
-		.point = p->point->point,
+		.point = p->point ? p->point->point : NULL,
 		.image = p->target->image,
 		.pool = p->target->pool->pool,
 		.sequence = sequence,
@@ -87,6 +88,42 @@ static void set_params(struct pair *p, uint64_t sequence, struct restore_params 
 		.priority = relation_priority(p->rel),
 		.watcher = { done, p },
 	};
+}
+
+/* ---- the images of Clones ---------------------------------------------------------- */
+
+static void close_target(struct pair *p)
+{
+	struct engine_handle *h = move_ptr(p->restored_from);
+
+	if (h)
+		engine_data_close(h);
+}
+
+/* One that is complete is open only while somebody has it open. */
+static int open_target(struct pair *p)
+{
+	if (!p->target->complete || p->restored_from)
+		return 0;
+	return element_open_data(p->target->engine, p->target->obj.id, &p->restored_from);
+}
+
+static void close_targets(const struct relationship *rel)
+{
+	for (size_t i = 0; i < rel->n_pairs; i++)
+		if (!rel->pairs[i]->restore_sequence)
+			close_target(rel->pairs[i]);
+}
+
+static int open_targets(const struct relationship *rel)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < rel->n_pairs && r >= 0; i++)
+		r = open_target(rel->pairs[i]);
+	if (r < 0)
+		close_targets(rel);
+	return r;
 }
 
 /* ---- what fails ------------------------------------------------------------------ */
@@ -114,6 +151,7 @@ static void call_free(struct operation_call *call)
 		point_unref(call->members[i].params.point);
 		image_unref(call->members[i].params.image);
 	}
+	close_targets(call->rel);
 	relation_set_op(call->engine, call->rel, NULL);
 	free(call);
 }
@@ -181,7 +219,7 @@ static void visible(struct draft *d)
 		struct pair *p = rel->pairs[i];
 
 		p->restore = move_ptr(rel->op->members[i].restore);
-		p->restored_bytes = 0;
+		p->restored_bytes = p->restored_same = 0;
 		p->source->modified_ms = timefmt_now_ms();
 		p->source->unsaved = true;
 	}
@@ -230,9 +268,13 @@ static bool has_broken(const struct operation_call *call)
 {
 	const struct relationship *rel = call->rel;
 
-	for (size_t i = 0; i < call->n; i++)
-		if (!pair_reads_point(rel->pairs[i]) || !rel->pairs[i]->point)
+	for (size_t i = 0; i < call->n; i++) {
+		const struct pair *p = rel->pairs[i];
+
+		if (p->copy_state == CIM_COPY_BROKEN || !p->target->image ||
+		    (!p->target->complete && (!pair_reads_point(p) || !p->point)))
 			return true;
+	}
 	return false;
 }
 
@@ -376,9 +418,12 @@ int operation_start_restore(struct engine *e, struct relationship *rel, bool for
 {
 	struct operation_call *call =
 		calloc(1, sizeof(*call) + rel->n_pairs * sizeof(call->members[0]));
-	int r = call ? job_begin(e, rel, "RestoreFromReplica") : -ENOMEM;
+	int r = call ? open_targets(rel) : -ENOMEM;
 
+	if (r >= 0)
+		r = job_begin(e, rel, "RestoreFromReplica");
 	if (r < 0) {
+		close_targets(rel);
 		free(call);
 		return r;
 	}
@@ -388,7 +433,8 @@ int operation_start_restore(struct engine *e, struct relationship *rel, bool for
 	call->force = force;
 	for (size_t i = 0; i < rel->n_pairs; i++) {
 		set_params(rel->pairs[i], 0, &call->members[i].params);
-		point_ref(call->members[i].params.point);
+		if (call->members[i].params.point)
+			point_ref(call->members[i].params.point);
 		image_ref(call->members[i].params.image);
 	}
 	relation_set_op(e, rel, call);
@@ -410,14 +456,18 @@ void relation_restore_progress(const struct relationship *rel, struct image_prog
 {
 	for (size_t i = 0; i < rel->n_pairs; i++) {
 		const struct pair *p = rel->pairs[i];
-		struct restore_progress progress = { .bytes_total = p->restored_bytes,
-						     .bytes_copied = p->restored_bytes };
+		struct restore_progress progress = {
+			.bytes_total = p->restored_bytes + p->restored_same,
+			.bytes_copied = p->restored_bytes,
+			.bytes_skipped = p->restored_same,
+		};
 
 		if (p->restore)
 			restore_progress(p->restore, &progress);
 		ret->bytes_total += progress.bytes_total;
 		ret->bytes_copied += progress.bytes_copied;
-		ret->bytes_present += progress.bytes_copied;
+		ret->bytes_skipped += progress.bytes_skipped;
+		ret->bytes_present += progress.bytes_copied + progress.bytes_skipped;
 	}
 }
 
@@ -465,11 +515,13 @@ void pair_record_restored(struct engine *e, struct pair *p)
 	restore_progress(p->restore, &progress);
 	engine_lock(e);
 	p->restored = false;
-	p->restored_bytes = progress.bytes_total;
+	p->restored_bytes = progress.bytes_copied;
+	p->restored_same = progress.bytes_skipped;
 	restore = move_ptr(p->restore);
 	engine_unlock(e);
 	restore_detach(restore);
 	restore_unref(restore);
+	close_target(p);
 	pool_remove_restore(p->target->pool->pool, sequence);
 	relation_tell(e, p->rel, FILE_BIT(GROUP_CONTROL));
 }
@@ -516,7 +568,11 @@ static bool can_resume(const struct pair *p)
 {
 	const struct point_object *po;
 
-	if (!p->point || !p->target->image || !p->source->volume)
+	if (!p->target->image || !p->source->volume)
+		return false;
+	if (p->target->complete)
+		return true;
+	if (!p->point)
 		return false;
 	TAILQ_FOREACH(po, &p->source->points, link)
 		if (needs(p, po) && !po->point)
@@ -534,7 +590,7 @@ void pair_resume_restore(struct pair *p)
 
 	if (!p->restore_sequence)
 		return;
-	if (can_resume(p)) {
+	if (p->target->pool && open_target(p) >= 0 && can_resume(p)) {
 		set_params(p, p->restore_sequence, &params);
 		r = restore_open(&params, &restore);
 	}
@@ -545,6 +601,7 @@ void pair_resume_restore(struct pair *p)
 			"be wrong; bring the pool back and start again",
 			p->target->obj.name, strerror(-r));
 		element_set_error(source, error);
+		close_target(p);
 		return;
 	}
 	engine_lock(source->engine);
@@ -569,4 +626,5 @@ void pair_stop_restore(struct pair *p)
 	/* What waits for the device ends. */
 	restore_kick(restore);
 	restore_unref(restore);
+	close_target(p);
 }

@@ -148,7 +148,8 @@ unsigned relation_job_percent(const struct relationship *rel)
 	struct image_progress p;
 
 	relation_job_progress(rel, &p);
-	return percent_of(&p, !relation_is_read(rel) && all_complete(rel));
+	return percent_of(&p, !relation_is_read(rel) && !relation_is_restoring(rel) &&
+				      all_complete(rel));
 }
 
 static uint64_t state_files(void)
@@ -280,7 +281,8 @@ static void tell_percent(struct engine *e, struct relationship *rel)
 
 	relation_tell(e, rel, 0);
 	percent = rel->group->percent;
-	if (rel->job && (percent != before || relation_is_read(rel)))
+	if (rel->job && (percent != before || relation_is_read(rel) ||
+			 relation_is_restoring(rel)))
 		engine_event(e, ENGINE_EVENT_CHANGED, ENGINE_JOB, rel->job->obj.id,
 			     FILE_BIT(JOB_PERCENT_COMPLETE));
 	for (size_t i = 0; i < rel->n_pairs; i++) {
@@ -316,7 +318,7 @@ void relation_tick(struct engine *e, struct relationship *rel, int64_t now_ms)
 		relation_record_verified(e, rel);
 	if (state != CIM_COPY_UNSYNCHRONIZED && state != CIM_COPY_SUSPENDED &&
 	    state != CIM_COPY_MIXED && rel->row.sync_type != CIM_SYNC_SNAPSHOT &&
-	    !relation_is_read(rel))
+	    !relation_is_read(rel) && !relation_is_restoring(rel))
 		return;
 	engine_lock(e);
 	measure_rate(rel, now_ms);

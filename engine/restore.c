@@ -104,7 +104,8 @@ int restore_open(const struct restore_params *params, struct restore **ret_resto
 	TAILQ_INIT(&r->unplanned);
 	TAILQ_INIT(&r->stalled);
 	volume_ref(params->volume);
-	point_ref(params->point);
+	if (params->point)
+		point_ref(params->point);
 	image_ref(params->image);
 	*ret_restore = r;
 	return 0;
@@ -196,7 +197,10 @@ int restore_plan(struct restore *r)
 	int rc;
 
 	image_set_restore(r->params.image, r);
-	chain_keep(r->chain, point_sequence(r->params.point), r->params.sequence);
+	if (r->params.point)
+		chain_keep(r->chain, point_sequence(r->params.point), r->params.sequence);
+	else
+		n_pages = 0; /* all of it may differ */
 	rc = image_flush(r->params.image);
 	for (uint64_t page = 0; page < n_pages && !rc; page++) {
 		uint64_t at = page * PAGE_CHUNKS, left = r->n_chunks - at;
@@ -540,7 +544,8 @@ void restore_detach(struct restore *r)
 		volume_set_restore(r->params.volume, NULL);
 	release(r);
 	/* One that goes on after the next start reads what is kept. */
-	if (!was_attached || chunkmap_n_set(r->map) == r->n_chunks)
+	if (r->params.point &&
+	    (!was_attached || chunkmap_n_set(r->map) == r->n_chunks))
 		chain_keep(r->chain, 0, 0);
 }
 
@@ -604,7 +609,8 @@ void restore_progress(struct restore *r, struct restore_progress *ret)
 
 	*ret = (struct restore_progress){
 		.bytes_total = r->n_to_do * POOL_CHUNK_SIZE,
-		.bytes_copied = (r->n_to_do - left) * POOL_CHUNK_SIZE,
+		.bytes_copied = (r->n_to_do - left - r->n_same) * POOL_CHUNK_SIZE,
+		.bytes_skipped = r->n_same * POOL_CHUNK_SIZE,
 	};
 	memcpy(ret->error, r->error, sizeof(ret->error));
 }

@@ -6,9 +6,10 @@
  * The restore of a volume from an image of it (RestoreFromReplica): from its instant
  * on the volume reads as the image does, and what differs is copied back behind.
  *
- * What differs is known at the instant, under the fence: the chunks that the image's
- * users wrote, and those that a point's store holds since the image's instant.  A
- * chunk map (`r<SEQUENCE>.map` in the image's pool) has a bit for every other chunk,
+ * Of an image with a point (a Snapshot's), what differs is known at the instant, under the
+ * fence: the chunks that the image's users wrote, and those that a point's store holds
+ * since the image's instant.  Of one that is complete (a Clone's) nothing is known: each
+ * chunk is compared when its turn comes, and only what differs is written.  A chunk map (`r<SEQUENCE>.map` in the image's pool) has a bit for every other chunk,
  * and gets one for each that was copied back, durably: a restart goes on with the
  * rest.
  *
@@ -40,7 +41,7 @@ struct restore_watcher {
 
 struct restore_params {
 	struct volume *volume;
-	struct point *point; /* the image's */
+	struct point *point; /* the image's; NULL: the image is complete, in a file */
 	struct image *image;
 	struct pool *pool;
 	uint64_t sequence; /* rises with the instants of the volume, as the points' do */
@@ -88,7 +89,8 @@ void restore_kick(struct restore *restore);
 
 struct restore_progress {
 	uint64_t bytes_total;  /* of what differed, at the instant or the last start */
-	uint64_t bytes_copied; /* of them */
+	uint64_t bytes_copied;	/* of them, written back */
+	uint64_t bytes_skipped; /* of them, found to be the same */
 	char error[RESTORE_REASON_MAX]; /* why nothing moves; "" */
 };
 void restore_progress(struct restore *restore, struct restore_progress *ret_progress);

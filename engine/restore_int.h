@@ -19,6 +19,13 @@ enum {
 	RESTORE_PARTS = 4,				  /* at the device at once */
 };
 
+/* Chunks of a unit, in a row, that are to be preserved. */
+struct unit_run {
+	struct unit *unit;
+	uint64_t chunk, n;
+	struct chain_waiter waiter;
+};
+
 /* A run of chunks on its way back. */
 struct unit {
 	struct restore *restore; /* with a reference */
@@ -29,7 +36,14 @@ struct unit {
 	struct priority_ticket ticket;
 	unsigned logins; /* of the device, when it was sent */
 	struct work work;
-	struct chain_waiter prepared;
+	struct unit_run runs[(RESTORE_RUN_CHUNKS + 1) / 2];
+	unsigned n_preparing; /* atomic */
+	bool cut;	      /* atomic: the engine stops, and they are not preserved */
+
+	/* Without a point: what the volume has, and which chunks are the same (bits). */
+	struct volume_fetch fetch;
+	char *old;
+	uint32_t same;
 
 	/* What is at the device. */
 	uint64_t part, next_part; /* the second atomic */
@@ -44,6 +58,8 @@ struct unit {
 	bool lost;	   /* waits for the next kick */
 	struct chain_waiters waiters;
 };
+
+_Static_assert(RESTORE_RUN_CHUNKS <= 32, "bits of unit.same");
 
 TAILQ_HEAD(unit_list, unit);
 
@@ -66,6 +82,7 @@ struct restore {
 	struct work sync_work;
 	unsigned n_background;
 	uint64_t cursor;
+	uint64_t n_same; /* chunks copied back that were the same */
 	struct chain_waiters unplanned; /* until the plan is made */
 	struct chain_waiters stalled;	/* the map cannot be read, or no memory */
 	bool planned, attached, loading, told, in_watcher;

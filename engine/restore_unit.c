@@ -5,6 +5,9 @@
  * copies them, and who needs them waits in its waiters:
  *
  *   READ     from the image's private store, else from the stores of points   (a worker)
+ *   COMPARE  without a point: with what the volume has; what is the same is neither
+ *            preserved nor written, but synced as what is written: the volume's device may
+ *            have it in its cache only                                         (a worker)
  *   PREPARE  what is replaced is preserved for points older than the restore
  *   WRITE    to the device
  *   SYNC     in to_sync; one group at a time: SYNCHRONIZE CACHE, then the bits are set
@@ -31,8 +34,6 @@
 
 /* ---- its beginning and end ------------------------------------------------------- */
 
-static void prepared(struct chain_waiter *waiter);
-
 struct unit *unit_new_locked(struct restore *r, uint64_t chunk, uint64_t n)
 {
 	uint64_t from = chunk * POOL_CHUNK_SIZE, to = (chunk + n) * POOL_CHUNK_SIZE;
@@ -45,7 +46,6 @@ struct unit *unit_new_locked(struct restore *r, uint64_t chunk, uint64_t n)
 	u->chunk = chunk;
 	u->n = n;
 	u->size = (to < r->params.size ? to : r->params.size) - from;
-	u->prepared.fn = prepared;
 	TAILQ_INIT(&u->waiters);
 	TAILQ_INSERT_TAIL(&r->units, u, link);
 	return u;
@@ -63,6 +63,7 @@ void unit_end(struct unit *u)
 	restore_take_waiters(&u->waiters, &waiters);
 	pthread_mutex_unlock(&r->lock);
 	free(u->buf);
+	free(u->old);
 	free(u);
 	restore_wake(&waiters);
 	restore_background(r);
@@ -96,6 +97,13 @@ static void unit_lost(struct unit *u, int error, const char *what)
 
 static void sync_next(struct restore *r);
 
+static void count_same(struct unit *u)
+{
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&u->restore->lock);
+
+	u->restore->n_same += (unsigned)__builtin_popcount(u->same);
+}
+
 /* The group that was synced ends, or begins anew. */
 static void end_group(struct restore *r, int error, const char *what)
 {
@@ -110,6 +118,8 @@ static void end_group(struct restore *r, int error, const char *what)
 	pthread_mutex_unlock(&r->lock);
 	while ((u = TAILQ_FIRST(&group))) {
 		TAILQ_REMOVE(&group, u, sync_link);
+		if (!error)
+			count_same(u);
 		if (error)
 			unit_lost(u, error, what);
 		else
@@ -187,8 +197,12 @@ static void part_done(struct bd_req *req, int error);
 
 static bool next_part(struct unit *u, struct bd_req *req)
 {
-	uint64_t at = __atomic_fetch_add(&u->next_part, u->part, __ATOMIC_RELAXED);
+	uint64_t at;
 
+	/* With chunks that are the same, no part is of two chunks. */
+	do
+		at = __atomic_fetch_add(&u->next_part, u->part, __ATOMIC_RELAXED);
+	while (at < u->size && u->same >> (at / POOL_CHUNK_SIZE) & 1);
 	if (at >= u->size)
 		return false;
 	*req = (struct bd_req){
@@ -234,6 +248,17 @@ static void part_done(struct bd_req *req, int error)
 		part_ended(u);
 }
 
+static uint64_t part_of(const struct unit *u, uint64_t preferred)
+{
+	uint64_t part = POOL_CHUNK_SIZE;
+
+	if (!u->same)
+		return preferred;
+	while (part > preferred)
+		part /= 2;
+	return part;
+}
+
 static void unit_write(struct unit *u)
 {
 	struct restore *r = u->restore;
@@ -242,8 +267,10 @@ static void unit_write(struct unit *u)
 	unsigned n = 0;
 
 	volume_get_geometry(v, &g);
-	u->logins = volume_logins(v);
-	u->part = g.known ? g.opt_transfer : POOL_CHUNK_SIZE;
+	/* What was compared counts of that session only. */
+	if (r->params.point)
+		u->logins = volume_logins(v);
+	u->part = part_of(u, g.known ? g.opt_transfer : POOL_CHUNK_SIZE);
 	u->next_part = 0;
 	u->error = 0;
 	while (n < RESTORE_PARTS && next_part(u, &u->parts[n]))
@@ -259,21 +286,128 @@ static void unit_write(struct unit *u)
 
 /* ---- PREPARE --------------------------------------------------------------------- */
 
-static void unit_prepare(struct unit *u)
+static bool is_same(const struct unit *u, uint64_t chunk)
 {
+	return u->same >> (chunk - u->chunk) & 1;
+}
+
+static void unit_prepared(struct unit *u)
+{
+	if (__atomic_sub_fetch(&u->n_preparing, 1, __ATOMIC_ACQ_REL))
+		return;
+	if (__atomic_load_n(&u->cut, __ATOMIC_RELAXED))
+		unit_lost(u, -ENOTCONN, "the source");
+	else
+		unit_write(u);
+}
+
+static void run_prepare(struct unit_run *run)
+{
+	struct unit *u = run->unit;
 	struct restore *r = u->restore;
 
 	/* What is to be preserved may be lost by now, and is not tried again. */
 	if (dataops_is_stopping(r->all))
-		unit_lost(u, -ENOTCONN, "the source");
-	else if (chain_prepare(r->chain, u->chunk, u->n, r->params.sequence,
-			       &u->prepared))
-		unit_write(u);
+		__atomic_store_n(&u->cut, true, __ATOMIC_RELAXED);
+	else if (!chain_prepare(r->chain, run->chunk, run->n, r->params.sequence,
+				&run->waiter))
+		return;
+	unit_prepared(u);
 }
 
 static void prepared(struct chain_waiter *w)
 {
-	unit_prepare((struct unit *)((char *)w - offsetof(struct unit, prepared)));
+	run_prepare((struct unit_run *)((char *)w - offsetof(struct unit_run, waiter)));
+}
+
+/* The runs of what is not the same. */
+static unsigned find_runs(struct unit *u)
+{
+	uint64_t chunk = u->chunk, end = u->chunk + u->n;
+	unsigned n = 0;
+
+	for (; chunk < end; chunk++) {
+		struct unit_run *run = &u->runs[n];
+
+		if (is_same(u, chunk))
+			continue;
+		*run = (struct unit_run){ .unit = u, .chunk = chunk };
+		run->waiter.fn = prepared;
+		while (chunk < end && !is_same(u, chunk))
+			chunk++;
+		run->n = chunk - run->chunk;
+		n++;
+	}
+	return n;
+}
+
+static void unit_prepare(struct unit *u)
+{
+	unsigned n = find_runs(u);
+
+	u->cut = false;
+	/* One more, for this function. */
+	u->n_preparing = n + 1;
+	for (unsigned i = 0; i < n; i++)
+		run_prepare(&u->runs[i]);
+	unit_prepared(u);
+}
+
+/* ---- COMPARE --------------------------------------------------------------------- */
+
+static void compare_work(struct work *work)
+{
+	struct unit *u = (struct unit *)((char *)work - offsetof(struct unit, work));
+
+	for (uint64_t i = 0; i < u->n; i++) {
+		size_t at = i * POOL_CHUNK_SIZE, left = u->size - at;
+		size_t len = left < POOL_CHUNK_SIZE ? left : POOL_CHUNK_SIZE;
+
+		if (!memcmp(u->old + at, u->buf + at, len))
+			u->same |= UINT32_C(1) << i;
+	}
+	free(u->old);
+	u->old = NULL;
+	unit_prepare(u);
+}
+
+static void fetched(struct volume_fetch *fetch, int error)
+{
+	struct unit *u = fetch->opaque;
+
+	if (error == -ENOTCONN) {
+		unit_lost(u, error, "the source");
+		return;
+	}
+	/* What cannot be read is written. */
+	if (error) {
+		unit_prepare(u);
+		return;
+	}
+	u->work.fn = compare_work;
+	workers_submit(u->restore->all->workers, &u->work);
+}
+
+static void unit_compare(struct unit *u)
+{
+	struct restore *r = u->restore;
+
+	if (!u->old)
+		u->old = aligned_alloc(4096, (u->size + 4095) & ~(size_t)4095);
+	if (!u->old) {
+		unit_lost(u, -ENOMEM, "the source");
+		return;
+	}
+	u->logins = volume_logins(r->params.volume);
+	u->fetch = (struct volume_fetch){
+		.volume = r->params.volume,
+		.offset = u->chunk * POOL_CHUNK_SIZE,
+		.length = u->size,
+		.buf = u->old,
+		.done = fetched,
+		.opaque = u,
+	};
+	volume_fetch(&u->fetch);
 }
 
 /* ---- READ ------------------------------------------------------------------------ */
@@ -285,7 +419,7 @@ static int read_chunk(struct unit *u, uint64_t chunk)
 	int rc = image_read_private(p->image, chunk, to);
 
 	if (!rc)
-		rc = point_read_held(p->point, chunk, p->sequence, to);
+		rc = !p->point ? -ENODATA : point_read_held(p->point, chunk, p->sequence, to);
 	return rc < 0 ? rc : 0;
 }
 
@@ -302,12 +436,15 @@ static void read_work(struct work *work)
 		rc = read_chunk(u, u->chunk + i);
 	if (rc)
 		unit_lost(u, rc, "the image");
-	else
+	else if (u->restore->params.point)
 		unit_prepare(u);
+	else
+		unit_compare(u);
 }
 
 void unit_start(struct unit *u)
 {
+	u->same = 0;
 	u->work.fn = read_work;
 	workers_submit(u->restore->all->workers, &u->work);
 }

@@ -14,6 +14,9 @@
  *   restore.c, find_or_wait(): `abandoned` not looked at   a_restore_that_is_given_up_...
  *   restore.c, look_locked(): without MAX_MADE             a_long_zero_...
  *   restore_unit.c, drop_stale(): all logins taken         what_was_written_before_a_login_...
+ *   restore_unit.c, unit_write(): logins taken in any case what_was_compared_before_a_login_...
+ *   restore_unit.c, unit_start(): `same` not forgotten     what_was_compared_before_a_login_...
+ *   restore_unit.c, fetched(): any error is that of a loss what_cannot_be_compared_...
  *   handover.c, choose_locked(): without is_kept()         a_point_that_leaves_stays_...
  *   volume_change.c, give_up(): without restore_cancel()   a_change_that_is_given_up_...
  *   chain.c, is_cut_off(): the stop only                   a_read_at_a_newer_point_...
@@ -22,6 +25,9 @@
  */
 
 #include "tests/device.h"
+
+#include <fcntl.h>
+#include <sys/syscall.h>
 
 #include "conf/cleanup.h"
 #include "engine/chain_int.h"
@@ -458,6 +464,118 @@ START_TEST(what_was_written_before_a_login_is_written_again)
 }
 END_TEST
 
+/* ---- of a complete image --------------------------------------------------------- */
+
+static bool loses_cache; /* atomic: at the next sync of a file of ours */
+
+int fdatasync(int fd)
+{
+	if (__atomic_exchange_n(&loses_cache, false, __ATOMIC_ACQ_REL)) {
+		pthread_mutex_lock(&d.lock);
+		memset(d.bytes + 2 * CHUNK, LATER, CHUNK);
+		pthread_mutex_unlock(&d.lock);
+		bd_count_login(&d.base);
+	}
+	return (int)syscall(SYS_fdatasync, fd);
+}
+
+/* The same content as that of the other one, in which two chunks differ from the source's:
+ * 1 and 3; the rest of it is what the source has. */
+static void setup_clone(void)
+{
+	static char buf[SIZE];
+	const struct image_params params = {
+		.id = 2, .size = SIZE, .generation = 1, .complete = true, .written = true
+	};
+	int fd;
+
+	world_start("/tmp", 4);
+	device_start(&d, SIZE, 512, false, NULL);
+	n_done = n_broken = n_handed = 0;
+	memset(buf, BEFORE, SIZE);
+	memset(buf + 3 * CHUNK, WRITTEN, CHUNK);
+	memset(d.bytes, BEFORE, SIZE);
+	memset(d.bytes + CHUNK, CHANGED, CHUNK);
+	p = NULL;
+	n = take_point(2);
+	ck_assert_int_eq(pool_create_image(world.pool, 2, SIZE, 1, false), 0);
+	fd = pool_open_image(world.pool, 2, O_WRONLY);
+	ck_assert_int_eq(pwrite(fd, buf, SIZE, 0), SIZE);
+	close(fd);
+	ck_assert_int_eq(image_open(&world.dataops, world.pool, &params, &image), 0);
+	connect_image(image, NULL, true);
+}
+
+static void teardown_clone(void)
+{
+	image_cut_off(image);
+	image_unref(image);
+	drop_point(n);
+	device_stop(&d);
+	world_end();
+	device_free(&d);
+}
+
+START_TEST(of_a_complete_image_only_what_differs_is_written)
+{
+	struct restore_progress progress;
+	unsigned n_changes;
+	char *buf = malloc(N * CHUNK);
+
+	setup_clone();
+	n_changes = NOW(d.n_changes);
+	begin_restore();
+	read_chunks(0, N, buf);
+	for (unsigned i = 0; i < N; i++)
+		ck_assert_int_eq(buf[i * CHUNK], i == 3 ? WRITTEN : BEFORE);
+	WAIT_FOR(NOW(n_done));
+	ck_assert_uint_eq(NOW(d.n_changes), n_changes + 2);
+	restore_progress(restore, &progress);
+	ck_assert_uint_eq(progress.bytes_total, (N + 1) * CHUNK);
+	ck_assert_uint_eq(progress.bytes_copied, 2 * CHUNK);
+	ck_assert_uint_eq(progress.bytes_skipped, (N - 1) * CHUNK);
+	end_restore();
+	check_source();
+	/* The point has what was replaced. */
+	ck_assert_int_eq(read_point(n, 1, buf), 0);
+	ck_assert_int_eq(buf[0], CHANGED);
+	ck_assert_int_eq(read_point(n, 3, buf), 0);
+	ck_assert_int_eq(buf[0], BEFORE);
+	free(buf);
+	teardown_clone();
+}
+END_TEST
+
+/* It was the same, and the target has lost it since. */
+START_TEST(what_was_compared_before_a_login_is_compared_again)
+{
+	setup_clone();
+	open_restore();
+	ck_assert_int_eq(restore_plan(restore), 0);
+	SET(loses_cache, true);
+	restore_attach(restore);
+	end_restore();
+	ck_assert(!NOW(loses_cache));
+	check_source();
+	teardown_clone();
+}
+END_TEST
+
+START_TEST(what_cannot_be_compared_is_written)
+{
+	setup_clone();
+	drop_point(n);
+	n = NULL;
+	SET(d.bad, 5 * CHUNK + 7);
+	begin_restore();
+	end_restore();
+	SET(d.bad, 0);
+	check_source();
+	n = take_point(4);
+	teardown_clone();
+}
+END_TEST
+
 START_TEST(the_end_of_the_engine_ends_all_that_waits)
 {
 	struct image_call c;
@@ -596,6 +714,9 @@ int main(void)
 		a_read_that_waits_for_a_device_holds_no_buffer,
 		a_read_at_a_newer_point_does_not_wait_for_a_device,
 		what_was_written_before_a_login_is_written_again,
+		of_a_complete_image_only_what_differs_is_written,
+		what_was_compared_before_a_login_is_compared_again,
+		what_cannot_be_compared_is_written,
 		the_end_of_the_engine_ends_all_that_waits,
 		a_point_that_leaves_stays_while_the_restore_reads_it,
 		nothing_is_a_hole_while_it_is_restored,

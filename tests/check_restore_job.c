@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 
 /*
- * RestoreFromReplica of Snapshots through the whole engine over files: states, jobs, what
- * is allowed meanwhile, restarts.
+ * RestoreFromReplica of Snapshots and Clones through the whole engine over files: states,
+ * jobs, what is allowed meanwhile, restarts.
  *
  * What these lines are for shows when they are broken; then these tests fail:
  *   operation_restore.c, take_plan(): without is_overtaken()   a_snapshot_taken_at_...
  *   load.c, is_moving(): restores not looked at                a_restart_goes_on
+ *   operation_restore.c, open_target(): always 0               a_clone_is_restored
+ *   restore_unit.c, compare_work(): memcmp() taken for 0       a_clone_is_restored
+ *   restore_unit.c, compare_work(): memcmp() taken for 1       a_clone_is_restored
  */
 
 #include "tests/unit.h"
@@ -182,6 +185,106 @@ static void move(const char *from, const char *to)
 	ck_assert_int_eq(rename(a, b), 0);
 }
 
+/* As restore_halfway(), of a Clone: 22 chunks differ. */
+static uint64_t clone_halfway(uint64_t *ret_other)
+{
+	uint64_t g;
+
+	whole_setup();
+	whole_rules("");
+	g = whole_replica("s", "SourceElement=f SyncType=Clone", CIM_RETURN_JOB_STARTED);
+	whole_wait_state(g, CIM_COPY_SYNCHRONIZED);
+	whole_fill("s_1", 5, 5);
+	whole_content("s_1", before);
+	for (unsigned i = 0; i < 20; i++)
+		whole_fill("f", 2 * i, 0x80 + i);
+	whole_fill("f", STUCK, 0x40);
+	*ret_other = whole_replica("o", "SourceElement=f SyncType=Snapshot", 0);
+	whole_content("o_1", after);
+	whole_rules(stuck_rules);
+	whole_control(g, "RestoreFromReplica", CIM_RETURN_JOB_STARTED);
+	whole_until(whole_info(g).progress_status == CIM_PROGRESS_RESTORING);
+	return g;
+}
+
+START_TEST(a_clone_is_restored)
+{
+	uint64_t other, x, g = clone_halfway(&other);
+	struct engine_handle *h;
+	struct job_info job;
+
+	check_chunk("f", 5, before);
+	check_chunk("f", 10, before);
+	whole_until(whole_job(g).bytes_copied > 0);
+	job = whole_job(g);
+	ck_assert_uint_eq(job.state, CIM_JOB_RUNNING);
+	ck_assert_str_eq(job.name, "RestoreFromReplica s");
+	ck_assert_uint_eq(job.bytes_total, WHOLE_LUN);
+	ck_assert_uint_lt(job.percent_complete, 100);
+	ck_assert_uint_eq(whole_state(g), CIM_COPY_SKEWED);
+	whole_control(g, "Detach", CIM_RETURN_IN_USE);
+	whole_control(g, "ResyncReplica Force", CIM_RETURN_IN_USE);
+	whole_control(other, "RestoreFromReplica", CIM_RETURN_IN_USE);
+	write_job(job.id, "Terminate\n", CIM_RETURN_BUSY);
+	/* What is written to the image now is not of its instant. */
+	h = whole_open("s_1", true);
+	ck_assert_int_eq(whole_write(h, 58, 0x58), 0);
+	engine_data_close(h);
+	check_chunk("f", 58, before);
+	x = whole_replica("x", "SourceElement=f SyncType=Snapshot", 0);
+	check_chunk("x_1", 4, before);
+	check_chunk("o_1", 4, after);
+	whole_rules("");
+	wait_restored(g);
+	ck_assert_uint_eq(whole_job(g).bytes_copied, 22 * WHOLE_CHUNK);
+	ck_assert_uint_eq(whole_job(g).bytes_skipped, WHOLE_LUN - 22 * WHOLE_CHUNK);
+	whole_is("f", before);
+	whole_is("x_1", before);
+	whole_is("o_1", after);
+	/* And its image goes on as that of a Clone. */
+	check_chunk("s_1", 5, before);
+	whole_control(g, "ResyncReplica", CIM_RETURN_JOB_STARTED);
+	whole_until(whole_job(g).state == CIM_JOB_COMPLETED);
+	ck_assert_uint_eq(whole_pair(g, 1).bytes_copied, WHOLE_CHUNK);
+	whole_is("s_1", before);
+	whole_control(x, "ReturnToResourcePool", 0);
+	whole_control(other, "ReturnToResourcePool", 0);
+	whole_control(g, "ReturnToResourcePool", 0);
+	whole_until(whole_files("p") == 0 && whole_files("r") == 0 &&
+		    whole_files("e") == 0);
+	whole_teardown();
+}
+END_TEST
+
+START_TEST(the_restore_of_a_clone_goes_on_after_restarts)
+{
+	uint64_t other, job, g = clone_halfway(&other);
+
+	job = whole_job(g).id;
+	whole_fill("f", 50, 0x50);
+	set_chunk(before, 50, 0x50);
+	for (unsigned i = 0; i < 3; i++) {
+		whole_stop();
+		ck_assert_int_eq(whole_start(), 0);
+		ck_assert_uint_eq(whole_info(g).progress_status, CIM_PROGRESS_RESTORING);
+		ck_assert_uint_eq(whole_job(g).id, job);
+		ck_assert_uint_eq(whole_job(g).state, CIM_JOB_RUNNING);
+		whole_control(g, "Detach", CIM_RETURN_IN_USE);
+		check_chunk("f", 5, before);
+		/* Not among the 16 chunks around the one that is stuck. */
+		check_chunk("f", 20, before);
+	}
+	whole_rules("");
+	wait_restored(g);
+	whole_is("f", before);
+	whole_is("o_1", after);
+	whole_stop();
+	ck_assert_int_eq(whole_start(), 0);
+	whole_is("f", before);
+	whole_teardown();
+}
+END_TEST
+
 /* Half a restore is shown to nobody. */
 START_TEST(a_start_without_the_pool_shows_nothing_and_the_next_one_goes_on)
 {
@@ -343,6 +446,8 @@ int main(void)
 	const TTest *const tests[] = {
 		a_restore_is_a_job_and_others_wait_for_its_end,
 		a_restart_goes_on,
+		a_clone_is_restored,
+		the_restore_of_a_clone_goes_on_after_restarts,
 		a_start_without_the_pool_shows_nothing_and_the_next_one_goes_on,
 		an_open_source_is_in_use,
 		a_source_that_is_opened_meanwhile_is_in_use,

@@ -17,6 +17,9 @@
  * which is what it has.  A thread works on cells of its own, beside those of others in
  * the same chunk, and waits for each request.
  *
+ * The image reads through its point, or is complete (a Clone's), and the point is one as
+ * others are.
+ *
  * LUNFS_TEST_SEED repeats a run as far as time allows; LUNFS_TEST_RUNS: processes (12).
  *
  * What these lines are for shows when they are broken; then this fails (and, in brackets,
@@ -33,6 +36,7 @@
 
 #include "tests/device.h"
 
+#include <fcntl.h>
 #include <semaphore.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -59,6 +63,7 @@ struct cell {
 };
 
 static struct shared {
+	bool clone;
 	uint64_t size;
 	uint32_t cell_size, n_cells;
 	uint32_t last_stamp; /* atomic */
@@ -459,7 +464,7 @@ static void open_restore(uint64_t sequence)
 {
 	const struct restore_params params = {
 		.volume = d.volume,
-		.point = points[0],
+		.point = shared->clone ? NULL : points[0],
 		.image = image,
 		.pool = world.pool,
 		.sequence = sequence,
@@ -580,7 +585,11 @@ static void image_broken(void *opaque, int error, const char *reason)
 static void open_image(void)
 {
 	const struct image_params params = {
-		.id = IMAGE_ID, .size = shared->size, .generation = 1, .written = true
+		.id = IMAGE_ID,
+		.size = shared->size,
+		.generation = 1,
+		.complete = shared->clone,
+		.written = true,
 	};
 
 	if (image_open(&world.dataops, world.pool, &params, &image) < 0)
@@ -592,7 +601,21 @@ static void connect_image(void)
 	const struct image_watcher watcher = { image_news, image_broken, image_news,
 					       NULL };
 
-	image_set_source(image, points[0], "lun", false, &watcher);
+	image_set_source(image, shared->clone ? NULL : points[0], "lun", false, &watcher);
+}
+
+/* A Clone's, that is complete. */
+static void fill_image(void)
+{
+	char *buf = malloc(shared->size);
+	int fd = pool_open_image(world.pool, IMAGE_ID, O_WRONLY);
+
+	for (unsigned k = 0; k < shared->n_cells; k++)
+		fill(buf + k * shared->cell_size, shared->points[0].stamps[k]);
+	if (pwrite(fd, buf, shared->size, 0) != (ssize_t)shared->size)
+		wrong("the image cannot be filled", 0);
+	close(fd);
+	free(buf);
 }
 
 static void make_image(void)
@@ -602,6 +625,8 @@ static void make_image(void)
 		settle(&shared->image[k], shared->points[0].stamps[k]);
 	if (pool_create_image(world.pool, IMAGE_ID, shared->size, 1, false) < 0)
 		wrong("the image cannot be made", 0);
+	if (shared->clone)
+		fill_image();
 	open_image();
 	connect_image();
 }
@@ -615,7 +640,7 @@ static void open_all(void)
 	for (unsigned i = 0; i < N_POINTS; i++)
 		if (shared->points[i].state != FREE)
 			points[i] = open_point(shared->points[i].id);
-	if (shared->restore_sequence)
+	if (shared->restore_sequence && !shared->clone)
 		chain_keep(volume_chain(d.volume), shared->points[0].id,
 			   shared->restore_sequence);
 	for (unsigned i = 0; i < N_POINTS; i++)
@@ -722,7 +747,7 @@ static void lose_cache(struct unit_random *random)
 	memcpy(shared->durable, shared->bytes, shared->size);
 }
 
-static void storm(uint32_t block_size, uint32_t cell_size, unsigned runs)
+static void storm(uint32_t block_size, uint32_t cell_size, unsigned runs, bool clone)
 {
 	char dir[] = "/tmp/lunfs-check.XXXXXX", path[64], command[64];
 	struct unit_random random = unit_random_start("storm");
@@ -730,6 +755,7 @@ static void storm(uint32_t block_size, uint32_t cell_size, unsigned runs)
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
 		      MAP_ANONYMOUS | MAP_SHARED, -1, 0);
 	ck_assert(shared != MAP_FAILED);
+	shared->clone = clone;
 	shared->cell_size = cell_size;
 	shared->n_cells = MAX_SIZE / cell_size;
 	shared->size = (uint64_t)shared->n_cells * cell_size;
@@ -774,20 +800,32 @@ static unsigned n_runs(void)
 
 START_TEST(blocks_of_512_and_processes_that_die)
 {
-	storm(512, 512, n_runs());
+	storm(512, 512, n_runs(), false);
 }
 END_TEST
 
 START_TEST(blocks_of_4096_and_processes_that_die)
 {
-	storm(4096, 4096, n_runs());
+	storm(4096, 4096, n_runs(), false);
 }
 END_TEST
 
 /* A cell lies over the edges of chunks, and of pages of the image. */
 START_TEST(any_alignment_and_a_process_that_lives)
 {
-	storm(1, 1000, 1);
+	storm(1, 1000, 1, false);
+}
+END_TEST
+
+START_TEST(a_clone_and_processes_that_die)
+{
+	storm(512, 512, n_runs(), true);
+}
+END_TEST
+
+START_TEST(a_clone_of_any_alignment)
+{
+	storm(1, 1000, 1, true);
 }
 END_TEST
 
@@ -797,6 +835,8 @@ int main(void)
 		blocks_of_512_and_processes_that_die,
 		blocks_of_4096_and_processes_that_die,
 		any_alignment_and_a_process_that_lives,
+		a_clone_and_processes_that_die,
+		a_clone_of_any_alignment,
 	};
 
 	return unit_main("restore_storm", tests, ROWS(tests));

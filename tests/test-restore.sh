@@ -182,6 +182,63 @@ wait_until 20 file_has groups/s3/job/JobState Completed
 cmp elements/db0/data "$T/s3-1"
 cmp elements/log0/data "$T/s3-2"
 holds s1 s2
+
+note "of a Clone, over kill -9"
+take c SourceGroup=src SyncType=Clone
+assert_eq Synchronized "$(timeout 60 cat groups/c/wait/Synchronized)"
+scribble groups/c/images/c_1
+keep c
+take s5 SourceGroup=src SyncType=Snapshot
+scribble elements/db0/data
+scribble elements/log0/data
+head -c 64K /dev/urandom |
+	dd of=elements/log0/data bs=64k seek=95 conv=notrunc,fsync status=none
+take s6 SourceGroup=src SyncType=Snapshot
+keep s5
+keep s6
+arm lun1 slow bytes_per_second=2000000
+arm lun2 busy count=0 op=write lba=12160-12287
+exec 3< elements/db0/data
+in_use c RestoreFromReplica
+exec 3<&-
+echo RestoreFromReplica > groups/c/control
+wait_until 10 file_matches groups/c/ProgressStatus "Restoring|Mixed"
+# But for the 16 chunks that are compared with the one that is refused.
+dd if=elements/log0/data iflag=direct bs=64k count=80 status=none | cmp -n $((80 * 65536)) - "$T/c-2"
+# What is written to the image from now on is not of this restore, nor what the source gets.
+dd if="$T/news" of=groups/c/images/c_1 bs=64k seek=90 count=1 conv=notrunc,fsync status=none
+dd if="$T/news" of=elements/db0/data bs=1000 seek=77 count=1 conv=notrunc,fsync status=none
+dd if="$T/news" of="$T/c-1" bs=1000 seek=77 count=1 conv=notrunc status=none
+assert_eq Restoring "$(cat groups/c/pairs/2/ProgressStatus)"
+assert_eq Skewed "$(cat groups/c/pairs/1/CopyState)"
+in_use c ResyncReplica
+in_use s5 RestoreFromReplica
+job=$(readlink groups/c/job)
 cd /
-(cd "$MNT" && drop s1 s2 s3 s4)
+kill9_lunfs
+start_lunfs
+cd "$MNT"
+check_store
+assert_eq "$job" "$(readlink groups/c/job)"
+disarm lun1 slow
+wait_until 20 are_ready db0 log0
+cmp elements/db0/data "$T/c-1"
+job_of_c_is()
+{
+	file_has groups/c/job/JobState "$1"
+}
+job_of_c_is Running
+disarm lun2 busy
+wait_until 20 job_of_c_is Completed
+cmp "$(lun_file 1 1)" "$T/c-1"
+cmp "$(lun_file 2 1)" "$T/c-2"
+holds s1 s5 s6
+cmp -n 65536 groups/c/images/c_1 "$T/news" $((90 * 65536)) 0
+assert_eq "" "$(cd "$POOL" && ls | grep '^r' || :)" "maps of restores"
+# Of what was left at the restart.
+total=$(cat groups/c/job/bytes_total)
+[ "$total" -ge $((1 << 20)) ] && [ "$(cat groups/c/job/bytes_copied)" -lt $((total * 2 / 3)) ] ||
+	fail "written: $(cat groups/c/job/bytes_copied) of $total"
+cd /
+(cd "$MNT" && drop s1 s2 s3 s4 s5 s6 c)
 stop_lunfs
