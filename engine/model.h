@@ -175,7 +175,8 @@ struct pair {
 	struct point *direct;       /* the latter; with a reference */
 	uint64_t restore_sequence;  /* of a restore that is under way; 0 = none */
 	struct restore *restore;    /* with a reference, while it is under way */
-	struct engine_handle *restored_from; /* the engine's, of a complete target, meanwhile */
+	struct engine_handle
+		*restored_from;	    /* the engine's, of a complete target, meanwhile */
 	bool restored;		    /* its end is to be recorded */
 	uint64_t restored_bytes, restored_same; /* once it was: written, and not */
 	bool written; /* users have written to the target since the instant */

@@ -544,8 +544,7 @@ void restore_detach(struct restore *r)
 		volume_set_restore(r->params.volume, NULL);
 	release(r);
 	/* One that goes on after the next start reads what is kept. */
-	if (r->params.point &&
-	    (!was_attached || chunkmap_n_set(r->map) == r->n_chunks))
+	if (r->params.point && (!was_attached || chunkmap_n_set(r->map) == r->n_chunks))
 		chain_keep(r->chain, 0, 0);
 }
 

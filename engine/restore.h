@@ -89,8 +89,8 @@ void restore_kick(struct restore *restore);
 
 struct restore_progress {
 	uint64_t bytes_total;  /* of what differed, at the instant or the last start */
-	uint64_t bytes_copied;	/* of them, written back */
-	uint64_t bytes_skipped; /* of them, found to be the same */
+	uint64_t bytes_copied; /* of them, written back */
+	uint64_t bytes_skipped;		/* of them, found to be the same */
 	char error[RESTORE_REASON_MAX]; /* why nothing moves; "" */
 };
 void restore_progress(struct restore *restore, struct restore_progress *ret_progress);

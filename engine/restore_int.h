@@ -82,7 +82,7 @@ struct restore {
 	struct work sync_work;
 	unsigned n_background;
 	uint64_t cursor;
-	uint64_t n_same; /* chunks copied back that were the same */
+	uint64_t n_same;		/* chunks copied back that were the same */
 	struct chain_waiters unplanned; /* until the plan is made */
 	struct chain_waiters stalled;	/* the map cannot be read, or no memory */
 	bool planned, attached, loading, told, in_watcher;

@@ -419,7 +419,8 @@ static int read_chunk(struct unit *u, uint64_t chunk)
 	int rc = image_read_private(p->image, chunk, to);
 
 	if (!rc)
-		rc = !p->point ? -ENODATA : point_read_held(p->point, chunk, p->sequence, to);
+		rc = !p->point ? -ENODATA :
+				 point_read_held(p->point, chunk, p->sequence, to);
 	return rc < 0 ? rc : 0;
 }
 

@@ -209,6 +209,10 @@ change "$(lun_file 1 2)" 7 50
 resync o
 copied o 2 64
 cmp groups/o/images/o_1 "$(lun_file 1 2)"
+must_refuse groups/o/control RestoreFromReplica "Read-only file system"
+assert_match '"open0" is shared' "$(cat groups/o/result)"
+must_refuse groups/l/control RestoreFromReplica "Operation not supported"
+assert_match '"lun0" is a LUN, not an image; write Detach' "$(cat groups/l/result)"
 
 note "the end"
 resync c
