@@ -874,8 +874,10 @@ static void storm(bool is_calm, bool is_lun, bool with_digests)
 	void *(*const fns[])(void *) = { owner_thread, weather_thread, source_thread };
 	const char *seconds = getenv("CHECK_IMAGE_SECONDS");
 	pthread_t threads[ROWS(fns)];
-	uint64_t end = timefmt_monotonic_ns() +
-		       (uint64_t)(seconds ? atoi(seconds) : 4) * UINT64_C(1000000000);
+	uint64_t end = timefmt_monotonic_ns() + (uint64_t)(seconds	? atoi(seconds) :
+							   with_digests ? 2 :
+									  4) *
+							UINT64_C(1000000000);
 	unsigned n_lives = 0;
 
 	SET(over, false);
