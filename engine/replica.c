@@ -146,7 +146,7 @@ void replica_target_row(const struct replica_call *call, size_t i,
 		.generation = 1,
 		.reserved = replica_is_thick(call, source),
 		.read_only = replica_is_read_only(call, source),
-		.created = call->now_ms,
+		.created = call->begun_ms,
 		.modified = call->now_ms,
 	};
 	replica_target_name(call, i, name);
@@ -262,7 +262,7 @@ static void start_instant(struct replica_call *call)
 	int r;
 
 	call->phase = REPLICA_INSTANT;
-	call->now_ms = timefmt_now_ms();
+	call->now_ms = call->begun_ms = timefmt_now_ms();
 	call->instant = (struct instant){
 		.engine = call->engine,
 		.members = call->members,

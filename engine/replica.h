@@ -35,6 +35,7 @@ struct replica_call {
 	unsigned shared_method; /* enum config_shared_method, of what needs one */
 	char *quiesce_command, *thaw_command;
 	struct hold *hold;
+	int64_t begun_ms; /* its images are of then, in the store as in the objects */
 	int64_t now_ms;
 	uint64_t deadline_ns;
 	bool listed;
