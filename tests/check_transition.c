@@ -571,8 +571,7 @@ START_TEST(what_is_not_listed_is_refused_and_changes_nothing)
 				check_refusal(g, s, operation, (unsigned)(i + o));
 		}
 		see(g, n_pairs(s), &after);
-		ck_assert_msg(!strcmp(after.s, before.s),
-			      "%s: a refusal changed something", name_of(s));
+		check_same(name_of(s), &before, &after);
 		unmake(g);
 	}
 	whole_teardown();
@@ -639,20 +638,37 @@ static unsigned end_of(const struct situation *s, unsigned operation)
 	return end ? SYNCHRONIZED : 0;
 }
 
+static bool is_next(uint64_t g, const struct situation *s, unsigned operation, unsigned i)
+{
+	const struct transition *t =
+		transition_find(operation, s->sync_type, s->states[i]);
+	unsigned state = whole_pair(g, i + 1).copy_state;
+
+	/* What is not held up may be complete by now. */
+	if (i != held_up(s) && !(s->flags & GOES_ON) && t->end & IN(state))
+		return true;
+	return state == next_of(s, operation, i);
+}
+
+static bool are_next(uint64_t g, const struct situation *s, unsigned operation)
+{
+	for (unsigned i = 0; i < n_pairs(s); i++)
+		if (!is_next(g, s, operation, i))
+			return false;
+	return true;
+}
+
 static void check_next(uint64_t g, const struct situation *s, unsigned operation)
 {
-	unsigned next[2];
-
 	if (ends_at_once(s, operation)) {
 		ROW_EQ(name_of(s), whole_info(g).has_relationship, false);
 		return;
 	}
-	for (unsigned i = 0; i < n_pairs(s); i++)
-		next[i] = next_of(s, operation, i);
 	if (answer_of(s, operation))
-		whole_until(states_are(g, next, n_pairs(s)));
-	for (unsigned i = 0; i < n_pairs(s); i++)
-		ROW_EQ(name_of(s), whole_pair(g, i + 1).copy_state, next[i]);
+		whole_until(are_next(g, s, operation));
+	ck_assert_msg(are_next(g, s, operation), "%s: %s: now %s", name_of(s),
+		      cim_name(&cim_operation, operation),
+		      cim_name(&cim_copy_state, whole_state(g)));
 }
 
 static bool takes_instant(unsigned operation)
