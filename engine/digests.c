@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #ifdef HAVE_XXH_DISPATCH
-#include <xxh_x86dispatch.h> /* the same with what the processor has: AVX2 is twice as fast */
+#include <xxh_x86dispatch.h> /* the same, by what the processor has */
 #else
 #include <xxhash.h>
 #endif

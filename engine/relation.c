@@ -172,7 +172,8 @@ struct finish_files {
 	unsigned uid, gid;
 };
 
-/* The map is needed no more, nor its base's digests, and the raw file may be read by its owner. */
+/* The map is needed no more, nor the digests that were the base of the copy, and the raw
+ * file may be read by its owner. */
 static void finish_files(struct work *work)
 {
 	struct finish_files *f = (struct finish_files *)work;

@@ -9,9 +9,9 @@
  * Of an image with a point (a Snapshot's), what differs is known at the instant, under the
  * fence: the chunks that the image's users wrote, and those that a point's store holds
  * since the image's instant.  Of one that is complete (a Clone's) nothing is known: each
- * chunk is compared when its turn comes, and only what differs is written.  A chunk map (`r<SEQUENCE>.map` in the image's pool) has a bit for every other chunk,
- * and gets one for each that was copied back, durably: a restart goes on with the
- * rest.
+ * chunk is compared when its turn comes, and only what differs is written.  A chunk map
+ * (`r<SEQUENCE>.map` in the image's pool) has a bit for every other chunk, and gets one for
+ * each that was copied back, durably: a restart goes on with the rest.
  *
  * Whoever needs a chunk of the volume (reads and changes of users, reads at points that
  * are newer than the restore, changes of the image) sees first that it is copied back,
