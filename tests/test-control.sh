@@ -222,7 +222,7 @@ note "an open image: In Use, and Force"
 # ---- what a Clone does not have ----
 
 begin sync small WaitForCopyState=Synchronized
-for operation in Failback Failover Fracture "Restore from Replica" "Reverse Roles" Split \
+for operation in Failback Failover Fracture "Reverse Roles" Split \
 	Unprepare; do
 	must_fail put groups/sync/control "$operation"
 	assert_match "Operation not supported" "$OUTPUT" "$operation"
