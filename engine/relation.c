@@ -263,9 +263,12 @@ static void draft_last(struct draft *d, char *text, size_t size)
 {
 	const struct pair *broken = broken_pair(d->rel);
 
+	if (!broken && d->row.sync_type == CIM_SYNC_CLONE)
+		d->row.when_synchronized = timefmt_now_ms();
+	/* The job is that of what takes a new instant. */
+	if (d->rel->op)
+		return;
 	if (!broken) {
-		if (d->row.sync_type == CIM_SYNC_CLONE)
-			d->row.when_synchronized = timefmt_now_ms();
 		d->job_state = CIM_JOB_COMPLETED;
 		return;
 	}
