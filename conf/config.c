@@ -432,6 +432,7 @@ static void build_setting(struct rawconf *raw, const struct rawconf_section *sec
 			 "write bytes per second, or a number with K, M, G or T; 0 is no "
 			 "limit",
 			 &s->max_bytes_per_second);
+	config_read_bool(raw, section, RAWCONF_SETTING_DIGEST, &s->digest);
 	s->properties = build_properties(raw, section);
 }
 

@@ -80,6 +80,7 @@ struct config_setting {
 	char *thaw_command;
 	enum config_shared_method shared_method;
 	uint64_t max_bytes_per_second; /* 0 = no limit */
+	bool digest; /* pairs/N/digest is computed once the copy is complete */
 	/* CIM_ReplicationSettingData properties that were given, as
 	 * `Name=value` lines in canonical spelling, one a line. */
 	char *properties;

@@ -47,7 +47,8 @@
 	X(SETTING, "setting", QUIESCE_COMMAND, "quiesce_command")                     \
 	X(SETTING, "setting", THAW_COMMAND, "thaw_command")                           \
 	X(SETTING, "setting", SHARED_METHOD, "shared_method")                         \
-	X(SETTING, "setting", MAX_BYTES_PER_SECOND, "max_bytes_per_second")
+	X(SETTING, "setting", MAX_BYTES_PER_SECOND, "max_bytes_per_second")           \
+	X(SETTING, "setting", DIGEST, "digest")
 
 #define RAWCONF_KEY_(section, section_name, key, name) RAWCONF_##section##_##key,
 enum rawconf_key { RAWCONF_KEYS(RAWCONF_KEY_) RAWCONF_N_KEYS };

@@ -656,6 +656,8 @@ void pair_write(struct engine *e, struct engine_command *cmd);
 void pair_describe_digest(const struct pair *p, struct strbuf *b);
 /* One that is not of what the target holds any more goes, and that is told. */
 void pair_check_digest(struct engine *e, struct pair *p);
+/* Of all targets that are there, in one job. */
+void relation_start_digests(struct engine *e, struct relationship *rel);
 /* Those that are under way end without a result; their job is the caller's. */
 void relation_stop_digests(struct relationship *rel);
 /* Of those of the job that is under way; the lock is held, or by the engine's thread. */

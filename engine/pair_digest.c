@@ -384,6 +384,18 @@ static void write_start(struct engine *e, struct pair *p, struct outcome *o)
 		outcome_job_started(o);
 }
 
+void relation_start_digests(struct engine *e, struct relationship *rel)
+{
+	for (size_t i = 0; i < rel->n_pairs; i++) {
+		struct pair *p = rel->pairs[i];
+		int r = is_there(p) && !p->digest ? start(e, p) : 0;
+
+		if (r < 0)
+			log_error("%s: pair %u: its digest cannot be begun: %s",
+				  rel->row.name, p->n, strerror(-r));
+	}
+}
+
 static void write_drop(struct engine *e, struct pair *p)
 {
 	bool had = *p->digest_hex, ran = p->digest;

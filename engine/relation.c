@@ -361,6 +361,8 @@ static void pair_completed(struct engine *e, struct pair *p)
 	pair_show_written(e, p);
 	if (last && rel->row.detaching)
 		relation_end(e, rel, false, 0);
+	else if (last && rel->row.digest && !rel->op)
+		relation_start_digests(e, rel);
 }
 
 void relation_complete(struct engine *e, struct pair *p)

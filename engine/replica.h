@@ -31,6 +31,7 @@ struct replica_call {
 	char *setting; /* the lines of ReplicationSettingData; never NULL once taken */
 	char *goal;    /* the same of TargetSettingGoal; NULL: it was not given */
 	uint64_t max_bytes_per_second;
+	bool digest;
 	unsigned consistency, consistency_state;
 	unsigned shared_method; /* enum config_shared_method, of what needs one */
 	char *quiesce_command, *thaw_command;

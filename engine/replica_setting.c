@@ -57,6 +57,8 @@ static int check_own_keys(struct replica_call *call, const struct config_setting
 
 	if (s->shared_method == CONFIG_SHARED_DOUBLE_SCAN)
 		what = "shared_method = double-scan";
+	else if (s->digest && call->spec.sync_type != CIM_SYNC_CLONE)
+		what = "digest of what is not copied";
 	else if (hooks && s->shared_method != CONFIG_SHARED_QUIESCE)
 		what = "a command without shared_method = quiesce";
 	if (!what)
@@ -80,6 +82,7 @@ static int take_named(struct replica_call *call, const struct config_setting *s)
 				    "ReplicationSettingData=%s: %s", s->name, error);
 	call->shared_method = s->shared_method;
 	call->max_bytes_per_second = s->max_bytes_per_second;
+	call->digest = s->digest;
 	return 0;
 }
 
@@ -90,6 +93,7 @@ static int check_goal(struct replica_call *call, const struct config_setting *s)
 			    *s->thaw_command	    ? "thaw_command" :
 			    s->shared_method	    ? "shared_method" :
 			    s->max_bytes_per_second ? "max_bytes_per_second" :
+			    s->digest		    ? "digest" :
 						      NULL;
 	char error[OUTCOME_SENTENCE_MAX / 2];
 

@@ -81,6 +81,7 @@ struct store_relationship {
 	const char *setting; /* the properties of CIM_ReplicationSettingData that were
 			      * given, as `Name=value` lines */
 	uint64_t max_bytes_per_second; /* of its copies; 0 = no limit */
+	bool digest; /* of each target, whenever its copy is complete */
 	const char *spec; /* canonical text */
 	const char *pool;
 	uint64_t job_id; /* the newest; 0 = none */

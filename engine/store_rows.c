@@ -101,6 +101,7 @@ static const struct column relationship_columns[] = {
 	COLUMN(store_relationship, copy_priority),
 	COLUMN(store_relationship, setting),
 	COLUMN(store_relationship, max_bytes_per_second),
+	COLUMN(store_relationship, digest),
 	COLUMN(store_relationship, spec),
 	COLUMN(store_relationship, pool),
 	REF(store_relationship, job_id),

@@ -178,6 +178,8 @@ static const char *const migrations[] = {
 	"ALTER TABLE relationship ADD COLUMN setting TEXT NOT NULL DEFAULT '';"
 	"ALTER TABLE relationship ADD COLUMN max_bytes_per_second"
 	"	INTEGER NOT NULL DEFAULT 0;",
+
+	"ALTER TABLE relationship ADD COLUMN digest INTEGER NOT NULL DEFAULT 0;",
 };
 
 enum { N_MIGRATIONS = sizeof(migrations) / sizeof(migrations[0]) };

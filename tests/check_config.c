@@ -223,7 +223,7 @@ START_TEST(settings_hold_their_properties_in_canonical_form)
 		parse_ok("[setting s]\nPairing = exact_order\n"
 			 "quiesce_command = /bin/sh -c \"a; b\" ; c\n"
 			 "thaw_command = t\nshared_method = double-scan\n"
-			 "max_bytes_per_second = 10M\n"
+			 "max_bytes_per_second = 10M\ndigest = yes\n"
 			 "DesiredCopyMethodology = 2\nOnGroupOrListError=Continue\n"
 			 "[setting empty]\n");
 	const struct config_setting *s = config_find_setting(c, "s");
@@ -235,11 +235,13 @@ START_TEST(settings_hold_their_properties_in_canonical_form)
 	ck_assert_str_eq(s->thaw_command, "t");
 	ck_assert_int_eq(s->shared_method, CONFIG_SHARED_DOUBLE_SCAN);
 	ck_assert_uint_eq(s->max_bytes_per_second, 10u << 20);
+	ck_assert(s->digest);
 	s = config_find_setting(c, "empty");
 	ck_assert_str_eq(s->properties, "");
 	ck_assert_str_eq(s->quiesce_command, "");
 	ck_assert_int_eq(s->shared_method, CONFIG_SHARED_NONE);
 	ck_assert_uint_eq(s->max_bytes_per_second, 0);
+	ck_assert(!s->digest);
 	config_free(c);
 }
 END_TEST
@@ -454,6 +456,7 @@ START_TEST(problems_name_file_line_and_remedy)
 		{ "[setting s]\nshared_method=quiesce\n",
 		  "quiesce without quiesce_command" },
 		{ "[setting s]\nmax_bytes_per_second=fast\n", "bytes per second" },
+		{ "[setting s]\ndigest=sha1\n", "digest" },
 		/* the hazards of the INI form, with their lines */
 		{ "[daemon]\n mode=0600\n", "t.conf:2: the line begins with a blank" },
 		{ "[daemon\nmode=0600\n", "t.conf:1: the section has no closing ]" },

@@ -120,6 +120,7 @@ static struct store_relationship relationship_of(const char *name, uint64_t grou
 		.copy_priority = 5,
 		.setting = "CopyPriority=High\nReadOnly=SyncedElement\n",
 		.max_bytes_per_second = UINT64_C(1) << 40,
+		.digest = true,
 		.spec = "SourceGroup=prod\nSyncType=Clone\n[Run]\n",
 		.pool = "tank",
 		.detaching = true,
@@ -248,6 +249,7 @@ static int see_relationship(void *opaque, const struct store_relationship *row)
 	EQ(copy_priority);
 	EQ_TEXT(setting);
 	EQ(max_bytes_per_second);
+	EQ(digest);
 	EQ_TEXT(spec);
 	EQ_TEXT(pool);
 	EQ(job_id);

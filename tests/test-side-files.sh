@@ -33,6 +33,8 @@ write_conf <<-END
 	[element two]
 	url = fault:$T/rules:file://$T/two
 	access = exclusive
+	[setting kept]
+	digest = yes
 END
 start_lunfs
 cd "$MNT"
@@ -135,6 +137,32 @@ echo yes > groups/s/pairs/1/digest
 wait_until 30 file_has groups/s/job/JobState Completed
 (cd groups/s/images && sha256sum --strict -c ../pairs/1/digest)
 echo ReturnToResourcePool > groups/s/control
+
+note "digest = yes: whenever the copy is complete, also after ResyncReplica and a restart"
+mkdir groups/k
+echo "SourceElement=one SyncType=Clone ReplicationSettingData=kept" > groups/k/spec
+is_right()
+{
+	[ -s groups/k/pairs/1/digest ] && (cd groups/k/images &&
+		sha256sum --strict --status -c ../pairs/1/digest)
+}
+wait_until 30 is_right
+assert_match '^Digest k$' "$(cat groups/k/job/Name)"
+printf z | dd of=elements/one/data bs=1 seek=300000 conv=notrunc,fsync status=none
+before=$(cat groups/k/pairs/1/digest)
+cd /
+stop_lunfs
+start_lunfs
+cd "$MNT"
+echo ResyncReplica > groups/k/control
+wait_until 30 is_right
+[ "$before" != "$(cat groups/k/pairs/1/digest)" ] || fail "the digest is that of before"
+wait_until 10 file_has groups/k/job/JobState Completed
+echo ReturnToResourcePool > groups/k/control
+mkdir groups/no
+must_refuse groups/no/spec "SourceElement=one SyncType=Snapshot ReplicationSettingData=kept" \
+	"not supported"
+assert_match 'kept: digest of what is not copied' "$(cat groups/no/result)"
 
 note "a medium error is bad sectors, for ddrescue to fetch"
 rules "$T/bad"
