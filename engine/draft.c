@@ -332,8 +332,10 @@ int draft_commit(struct engine *e, struct draft *d)
 	}
 	show(e, d, &c);
 	/* Another job took the place of its, or that has ended. */
-	if (c.changed_job && (d->new_job || job_state_is_end(d->job_state)))
+	if (c.changed_job && (d->new_job || job_state_is_end(d->job_state))) {
+		rel->job_end.state = 0;
 		relation_stop_reading(rel);
+	}
 	for (size_t i = 0; i < rel->n_pairs; i++)
 		if (left[i])
 			point_object_release(left[i]);

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "conf/cleanup.h"
+#include "conf/log.h"
 #include "conf/timefmt.h"
 #include "conf/value.h"
 #include "engine/transition.h"
@@ -231,6 +232,40 @@ void job_drop(struct engine *e, struct job *j)
 	engine_unlock(e);
 	engine_event_object(e, ENGINE_EVENT_REMOVED, &j->obj, 0, false);
 	job_free(j);
+}
+
+/* ---- an end that has to be recorded -------------------------------------------- */
+
+void job_finish_again(struct engine *e, struct relationship *rel)
+{
+	struct draft d;
+	int r;
+
+	if (!rel->job_end.state)
+		return;
+	if (!rel->job || job_is_over(rel->job)) {
+		rel->job_end.state = 0;
+		return;
+	}
+	r = draft_begin(&d, rel);
+	if (r >= 0) {
+		d.job_state = rel->job_end.state;
+		d.job_error_code = rel->job_end.error_code;
+		d.job_error = rel->job_end.error;
+		r = draft_commit(e, &d);
+	}
+	if (r < 0)
+		log_error("%s: cannot record the end of job %s: %s; it is tried again",
+			  rel->row.name, rel->job->obj.name, strerror(-r));
+}
+
+void job_finish(struct engine *e, struct relationship *rel, unsigned job_state,
+		unsigned error_code, const char *error)
+{
+	rel->job_end.state = job_state;
+	rel->job_end.error_code = error_code;
+	snprintf(rel->job_end.error, sizeof(rel->job_end.error), "%s", error);
+	job_finish_again(e, rel);
 }
 
 /* ---- retention ---------------------------------------------------------------- */

@@ -232,6 +232,11 @@ struct relationship {
 		int error;
 		char reason[DIGEST_REASON_MAX];
 	} digests;
+	struct { /* how its job has ended, not recorded yet; the engine's thread only */
+		unsigned state; /* 0: there is no such end */
+		unsigned error_code;
+		char error[512];
+	} job_end;
 	struct hold *hold; /* keeps others from writing the members; or NULL */
 	struct priority_group *priority; /* of its copies; NULL: there was none yet */
 	uint64_t rate;		   /* bytes per second, smoothed */
@@ -699,6 +704,12 @@ bool job_is_of(const struct job *j, const char *method);
 /* The row of the relationship's job, which ends now. */
 void job_end_row(const struct relationship *rel, unsigned job_state, unsigned error_code,
 		 const char *error, struct store_job *row);
+/* The relationship's job ends.  If that cannot be recorded, it runs on until it can be,
+ * which is tried at each tick. */
+void job_finish(struct engine *e, struct relationship *rel, unsigned job_state,
+		unsigned error_code, const char *error);
+/* Does so for one that could not be recorded yet. */
+void job_finish_again(struct engine *e, struct relationship *rel);
 /* What an event of a new state says. */
 #define JOB_STATE_FILES                                               \
 	(FILE_BIT(JOB_STATE) | FILE_BIT(JOB_PERCENT_COMPLETE) |       \

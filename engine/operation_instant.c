@@ -26,7 +26,6 @@
 #include <string.h>
 
 #include "conf/cleanup.h"
-#include "conf/log.h"
 #include "conf/timefmt.h"
 
 struct operation_call {
@@ -60,7 +59,6 @@ static void fail(struct operation_call *call, int error)
 	struct relationship *rel = call->rel;
 	struct engine *e = call->instant.engine;
 	char text[512];
-	struct draft d;
 
 	if (*call->sentence)
 		snprintf(text, sizeof(text), "%s", call->sentence);
@@ -75,15 +73,12 @@ static void fail(struct operation_call *call, int error)
 			 strerror(-error));
 	call_free(call);
 	hold_after_change(rel);
-	if (engine_is_stopping(e) || draft_begin(&d, rel) < 0)
+	if (engine_is_stopping(e))
 		return;
-	d.job_state = CIM_JOB_EXCEPTION;
-	d.job_error_code =
-		error == -ETIMEDOUT ? CIM_RETURN_TIMEOUT : outcome_code_of_errno(-error);
-	d.job_error = text;
-	if (draft_commit(e, &d) < 0)
-		log_error("%s: cannot record that job %s failed", rel->row.name,
-			  rel->job ? rel->job->obj.name : "");
+	job_finish(e, rel, CIM_JOB_EXCEPTION,
+		   error == -ETIMEDOUT ? CIM_RETURN_TIMEOUT :
+					 outcome_code_of_errno(-error),
+		   text);
 }
 
 /* The images let go of their old points, and the new ones get theirs. */

@@ -160,7 +160,6 @@ static void record_failure(struct engine *e, struct relationship *rel, int error
 			   const char *what)
 {
 	char text[384];
-	struct draft d;
 
 	if (error == -ETIMEDOUT)
 		snprintf(
@@ -177,14 +176,12 @@ static void record_failure(struct engine *e, struct relationship *rel, int error
 	else
 		snprintf(text, sizeof(text), "%s: %s; nothing was restored", what,
 			 strerror(-error));
-	if (engine_is_stopping(e) || draft_begin(&d, rel) < 0)
+	if (engine_is_stopping(e))
 		return;
-	d.job_state = CIM_JOB_EXCEPTION;
-	d.job_error_code =
-		error == -ETIMEDOUT ? CIM_RETURN_TIMEOUT : outcome_code_of_errno(-error);
-	d.job_error = text;
-	if (draft_commit(e, &d) < 0)
-		log_error("%s: cannot record that the restore failed", rel->row.name);
+	job_finish(e, rel, CIM_JOB_EXCEPTION,
+		   error == -ETIMEDOUT ? CIM_RETURN_TIMEOUT :
+					 outcome_code_of_errno(-error),
+		   text);
 }
 
 static void fail(struct operation_call *call, int error, const char *what)

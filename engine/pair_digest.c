@@ -9,7 +9,8 @@
  *   reading  from a count of the target's changes on
  *   ended    the digest counts if the count is still the same
  *
- * The digests of several pairs are of one job, which ends with the last.  Whatever gives
+ * The digests of several pairs are of one job, which ends with the last; where that cannot
+ * be recorded, the last one counts as under way until it can be.  Whatever gives
  * the relationship another job, or ends it, stops them first: they let go of the pair at
  * once, and are freed when nothing of them is under way any more.  A restart does not go
  * on with them, and forgets those that were there.
@@ -25,7 +26,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "conf/log.h"
 #include "conf/strbuf.h"
 #include "engine/model.h"
 #include "engine/transition.h"
@@ -154,26 +154,19 @@ void relation_stop_digests(struct relationship *rel)
 	engine_unlock(e);
 }
 
-/* One less is under way; of the last one the job ends, whose progress they still are. */
+/* One less is under way; with the last one the job ends, whose progress they are until
+ * that is recorded: the end of the job stops all. */
 static void count_ended(struct engine *e, struct relationship *rel, unsigned job_state,
 			unsigned code, const char *reason)
 {
-	bool last = rel->digests.n == 1;
-	struct draft d;
-
-	if (last && draft_begin(&d, rel) >= 0) {
-		d.job_state = job_state;
-		d.job_error_code = code;
-		d.job_error = reason;
-		if (draft_commit(e, &d) < 0)
-			log_error("%s: cannot record the end of a digest", rel->row.name);
+	if (rel->digests.n == 1) {
+		job_finish(e, rel, job_state, code, reason);
+		relation_tell(e, rel, FILE_BIT(GROUP_CONTROL));
+		return;
 	}
 	engine_lock(e);
-	/* The end of the job has stopped all. */
-	rel->digests.n -= rel->digests.n > 0;
+	rel->digests.n--;
 	engine_unlock(e);
-	if (last)
-		relation_tell(e, rel, FILE_BIT(GROUP_CONTROL));
 }
 
 /* 0: the target is what was read. */
@@ -318,12 +311,18 @@ static struct pair_digest *new_digest(struct engine *e, struct pair *p)
 	return pd;
 }
 
+/* There is a job of digests, and it goes on. */
+static bool is_under_way(const struct relationship *rel)
+{
+	return rel->digests.n && !rel->job_end.state;
+}
+
 /* In the job of those that are under way already, if there are any. */
 static int start(struct engine *e, struct pair *p)
 {
 	struct relationship *rel = p->rel;
 	struct pair_digest *pd = new_digest(e, p);
-	int r = !pd ? -ENOMEM : rel->digests.n ? 0 : job_begin(e, rel, "Digest");
+	int r = !pd ? -ENOMEM : is_under_way(rel) ? 0 : job_begin(e, rel, "Digest");
 
 	if (r < 0) {
 		for (int i = 0; pd && i < 2; i++)

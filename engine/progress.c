@@ -316,6 +316,7 @@ void relation_tick(struct engine *e, struct relationship *rel, int64_t now_ms)
 			pair_record_restored(e, rel->pairs[i]);
 	if (rel->verify)
 		relation_record_verified(e, rel);
+	job_finish_again(e, rel);
 	if (state != CIM_COPY_UNSYNCHRONIZED && state != CIM_COPY_SUSPENDED &&
 	    state != CIM_COPY_MIXED && rel->row.sync_type != CIM_SYNC_SNAPSHOT &&
 	    !relation_is_read(rel) && !relation_is_restoring(rel))

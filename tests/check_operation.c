@@ -266,6 +266,56 @@ START_TEST(the_end_of_the_copy_before_is_not_the_end_of_a_resync)
 }
 END_TEST
 
+/* ---- what fails ---------------------------------------------------------------------- */
+
+static const char break_store[] = "CREATE TRIGGER broken BEFORE UPDATE ON pair "
+				  "BEGIN SELECT RAISE(ABORT, 'broken'); END";
+static const char break_jobs[] =
+	"CREATE TRIGGER broken_job BEFORE UPDATE OF state ON job "
+	"BEGIN SELECT RAISE(ABORT, 'broken'); END";
+
+/* What cannot be committed cannot be said in its job either, as long as that lasts. */
+static void fails_and_says_so(const char *operation, const char *end)
+{
+	struct job_info job;
+	uint64_t g;
+
+	whole_setup();
+	g = whole_replica("g", "SourceElement=a SyncType=Snapshot", 0);
+	whole_fill("a", 7, 7);
+	whole_content("a", after);
+	whole_sql(break_store);
+	whole_sql(break_jobs);
+	whole_forget();
+	whole_control(g, operation, CIM_RETURN_JOB_STARTED);
+	/* It has ended: nothing of it is left. */
+	whole_until(whole_events(ENGINE_GROUP, g, GROUP_CONTROL) >= 2);
+	ck_assert_uint_eq(whole_job(g).state, CIM_JOB_RUNNING);
+	whole_sql("DROP TRIGGER broken_job");
+	whole_until(whole_job(g).state != CIM_JOB_RUNNING);
+	job = whole_job(g);
+	ck_assert_uint_eq(job.state, CIM_JOB_EXCEPTION);
+	ck_assert_uint_eq(job.error_code, CIM_RETURN_FAILED);
+	ck_assert_ptr_nonnull(strstr(job.error_description, end));
+	whole_is("a", after);
+	whole_sql("DROP TRIGGER broken");
+	whole_control(g, operation, CIM_RETURN_JOB_STARTED);
+	whole_until(whole_job(g).state == CIM_JOB_COMPLETED);
+	whole_teardown();
+}
+
+START_TEST(an_instant_that_fails_stands_in_its_job_once_that_can_be_written)
+{
+	fails_and_says_so("ResyncReplica", "state store");
+}
+END_TEST
+
+START_TEST(so_does_a_restore_that_fails)
+{
+	fails_and_says_so("RestoreFromReplica", "nothing was restored");
+}
+END_TEST
+
 /* ---- Detach ------------------------------------------------------------------------- */
 
 START_TEST(a_detached_snapshot_fills_itself_over_a_restart)
@@ -393,6 +443,8 @@ int main(void)
 		a_wait_after_resync_is_for_the_new_instant,
 		a_resync_while_it_is_copied_takes_the_place_of_the_job,
 		the_end_of_the_copy_before_is_not_the_end_of_a_resync,
+		an_instant_that_fails_stands_in_its_job_once_that_can_be_written,
+		so_does_a_restore_that_fails,
 		a_detached_snapshot_fills_itself_over_a_restart,
 		an_image_is_a_source_again_after_a_restart,
 		what_is_in_use_is_not_removed,

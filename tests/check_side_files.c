@@ -513,6 +513,40 @@ START_TEST(what_cannot_be_read_ends_it_with_the_reason)
 }
 END_TEST
 
+static const char break_store[] = "CREATE TRIGGER broken BEFORE UPDATE OF state ON job "
+				  "BEGIN SELECT RAISE(ABORT, 'broken'); END";
+
+START_TEST(an_end_that_cannot_be_recorded_is_tried_again)
+{
+	uint64_t g = stalled();
+
+	whole_sql(break_store);
+	whole_rules("");
+	/* It is there, and its job goes on. */
+	whole_until(*digest_of(g, 1));
+	request(whole_info(g).job, "Terminate\n", CIM_RETURN_FAILED);
+	ck_assert_uint_eq(whole_job(g).state, CIM_JOB_RUNNING);
+	whole_sql("DROP TRIGGER broken");
+	end_well(g);
+	check_line(g, 1, "g_1");
+	/* The same when it is taken back. */
+	put_digest(g, 1, "no\n");
+	whole_rules(slow_rules);
+	begin(g, 1);
+	whole_sql(break_store);
+	ck_assert_uint_eq(put_digest(g, 1, "no\n").outcome.code, CIM_RETURN_OK);
+	ck_assert_uint_eq(whole_job(g).state, CIM_JOB_RUNNING);
+	whole_sql("DROP TRIGGER broken");
+	whole_until(whole_job(g).state == CIM_JOB_TERMINATED);
+	ck_assert_ptr_nonnull(strstr(whole_job(g).error_description, "taken back"));
+	whole_rules("");
+	begin(g, 1);
+	end_well(g);
+	check_line(g, 1, "g_1");
+	whole_teardown();
+}
+END_TEST
+
 /* One buffer has to do for both. */
 START_TEST(the_digests_of_a_group_are_one_job)
 {
@@ -632,6 +666,7 @@ int main(void)
 		a_stop_ends_a_digest_and_the_start_its_job,
 		a_device_that_is_away_is_waited_for,
 		what_cannot_be_read_ends_it_with_the_reason,
+		an_end_that_cannot_be_recorded_is_tried_again,
 		the_digests_of_a_group_are_one_job,
 		a_digest_of_a_lun_is_of_all_of_it,
 		what_is_not_there_has_no_digest,
