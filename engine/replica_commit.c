@@ -420,15 +420,16 @@ void replica_check_waiter(struct engine *e, struct relationship *rel)
 {
 	unsigned state = relation_copy_state(rel);
 	struct engine_command *cmd = rel->waiter;
+	bool runs = rel->job && !job_is_over(rel->job);
 
 	if (!cmd)
 		return;
-	if (state == CIM_COPY_SYNCHRONIZED) {
-		/* Done, and no job is left. */
+	if (state == CIM_COPY_SYNCHRONIZED && !runs) {
+		/* Done, and no job is left of it; one of another operation stays. */
 		outcome_ok(&cmd->outcome);
-		if (rel->job)
+		if (rel->job && job_is_of(rel->job, "CreateGroupReplica"))
 			job_drop(e, rel->job);
-	} else if (state == rel->waits_for) {
+	} else if (state == rel->waits_for || state == CIM_COPY_SYNCHRONIZED) {
 		outcome_job_started(&cmd->outcome);
 	} else if (any_pair_is(rel, CIM_COPY_BROKEN) ||
 		   any_pair_is(rel, CIM_COPY_ABORTED)) {

@@ -903,6 +903,40 @@ START_TEST(the_time_of_a_job_is_no_longer_than_the_retention)
 }
 END_TEST
 
+/* Synchronized as it is, the write that goes on waiting neither waits for the job of
+ * another operation nor takes it away. */
+START_TEST(a_further_write_of_a_spec_leaves_the_jobs_of_others)
+{
+	struct engine_command cmd = { .verb = ENGINE_WRITE,
+				      .class = ENGINE_GROUP,
+				      .file = GROUP_SPEC,
+				      .again = true };
+	struct job_info job;
+	uint64_t g, id;
+
+	whole_setup();
+	whole_until(whole_is_ready("f"));
+	cmd.text = "SourceElement=f SyncType=Clone WaitForCopyState=Synchronized\n";
+	cmd.len = strlen(cmd.text);
+	g = cmd.id = whole_replica(
+		"g", "SourceElement=f SyncType=Clone WaitForCopyState=Synchronized", 0);
+	ck_assert_uint_eq(whole_info(g).job, 0);
+	ck_assert_uint_eq(whole_run(cmd, NULL), 0);
+	whole_rules(slow_rules);
+	whole_control(g, "Verify", CIM_RETURN_JOB_STARTED);
+	id = whole_info(g).job;
+	ck_assert_uint_ne(id, 0);
+	ck_assert_uint_eq(whole_run(cmd, NULL), CIM_RETURN_JOB_STARTED);
+	ck_assert_uint_eq(whole_info(g).job, id);
+	ck_assert_uint_eq(whole_job(g).state, CIM_JOB_RUNNING);
+	whole_rules("");
+	whole_until(whole_job(g).state == CIM_JOB_COMPLETED);
+	ck_assert_uint_eq(whole_run(cmd, NULL), 0);
+	ck_assert_int_eq(engine_job_info(engine, id, &job), 0);
+	whole_teardown();
+}
+END_TEST
+
 int main(void)
 {
 	const TTest *const tests[] = {
@@ -919,6 +953,7 @@ int main(void)
 		the_end_of_a_job_says_why_and_lasts,
 		a_finished_job_goes_when_its_time_has_come,
 		the_time_of_a_job_is_no_longer_than_the_retention,
+		a_further_write_of_a_spec_leaves_the_jobs_of_others,
 	};
 
 	return unit_main("job", tests, ROWS(tests));
