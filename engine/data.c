@@ -274,6 +274,7 @@ void engine_data_submit(struct engine_io *io)
 	struct volume *volume;
 	struct image *image;
 
+	io->own = h->own;
 	get_target(h, &image, &volume);
 	if (change && !h->write)
 		io->done(io, -EROFS, NULL, 0);

@@ -70,6 +70,13 @@ int dataops_init(struct dataops *all, struct bufpool *bufs, struct workers *work
 	return 0;
 }
 
+/* The op is answered, by who took its user. */
+static void note_answer(const struct dataop *op)
+{
+	if (op->is_users)
+		priority_user_ends(&op->all->priority, timefmt_monotonic_ns());
+}
+
 /* Takes the ops that are late (or all), each with a reference, off the list of
  * pending ones into `late`; their users are then the caller's to answer. */
 struct late {
@@ -91,6 +98,7 @@ static size_t take_late(struct dataops *all, uint64_t now, struct late *late, si
 		dataop_ref(op);
 		late[n++] = (struct late){ op, op->user };
 		op->user = NULL;
+		note_answer(op);
 	}
 	return n;
 }
@@ -255,7 +263,6 @@ struct dataop *dataop_new(struct dataops *all, struct engine_io *user,
 	uint64_t now_ns = timefmt_monotonic_ns();
 	bool arm = false, stopping;
 
-	priority_note_user(&all->priority, now_ns);
 	if (!op || (op->all = all, user->op == ENGINE_IO_WRITE && !take_data(op, user))) {
 		free(op);
 		user->done(user, -ENOMEM, NULL, 0);
@@ -263,6 +270,7 @@ struct dataop *dataop_new(struct dataops *all, struct engine_io *user,
 	}
 	op->op = user->op;
 	op->user = user;
+	op->is_users = !user->own;
 	op->refs = 1;
 	op->container = container;
 	op->ops = ops;
@@ -274,6 +282,8 @@ struct dataop *dataop_new(struct dataops *all, struct engine_io *user,
 	pthread_mutex_lock(&all->lock);
 	stopping = all->stopping;
 	if (!stopping) {
+		if (op->is_users)
+			priority_user_begins(&all->priority);
 		TAILQ_INSERT_TAIL(&all->pending, op, pending);
 		arm = !all->armed;
 		all->armed = true;
@@ -319,7 +329,7 @@ void dataop_answer(struct dataop *op, int error)
 	pthread_mutex_unlock(&op->all->lock);
 	if (!user)
 		return;
-	priority_note_user(&op->all->priority, timefmt_monotonic_ns());
+	note_answer(op);
 	user->result = op->result;
 	if (error)
 		user->done(user, error, NULL, 0);

@@ -72,6 +72,7 @@ struct dataop_container {
 struct dataop {
 	struct dataops *all;
 	struct engine_io *user; /* all->lock; NULL once answered */
+	bool is_users; /* not the engine's own: background copies make way for it */
 	uint64_t deadline_ns;
 	int refs;                    /* atomic */
 	TAILQ_ENTRY(dataop) pending; /* all->lock; linked while user is set */

@@ -372,7 +372,9 @@ struct engine_io {
 	/* Set when done is called. */
 	uint64_t result; /* SEEK_… */
 
-	struct engine_io *next; /* the engine's */
+	/* The engine's. */
+	struct engine_io *next;
+	bool own; /* it is a request of its own: no copy makes way for it */
 };
 
 void engine_data_submit(struct engine_io *io);

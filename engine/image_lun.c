@@ -347,9 +347,12 @@ static void submit(struct dataop *op,
 		answer(op, -EIO);
 		return;
 	}
-	*l = (struct lun_io){ { .op = kind, .offset = op->offset, .done = done },
-			      op,
-			      logins };
+	/* The op that it is for counts as a user's, or not. */
+	*l = (struct lun_io){
+		{ .op = kind, .offset = op->offset, .done = done, .own = true },
+		op,
+		logins
+	};
 	if (kind == ENGINE_IO_READ)
 		l->io.len = op->len;
 	volume_io(img->target, &l->io, time_left_ms(op));

@@ -75,8 +75,12 @@ static uint64_t class_active_until(const struct priority_class *c, uint64_t now)
 
 static uint64_t users_active_until(struct priority *p, uint64_t now)
 {
-	uint64_t seen = __atomic_load_n(&p->user_ns, __ATOMIC_RELAXED);
+	uint64_t seen;
 
+	/* Their end calls nobody: it is looked at again. */
+	if (__atomic_load_n(&p->n_users, __ATOMIC_ACQUIRE))
+		return now + ACTIVE_NS;
+	seen = __atomic_load_n(&p->user_ns, __ATOMIC_RELAXED);
 	return seen && now < seen + ACTIVE_NS ? seen + ACTIVE_NS : 0;
 }
 
@@ -238,13 +242,19 @@ void priority_done(struct priority *p)
 	pthread_mutex_destroy(&p->lock);
 }
 
-void priority_note_user(struct priority *p, uint64_t now_ns)
+void priority_user_begins(struct priority *p)
+{
+	__atomic_add_fetch(&p->n_users, 1, __ATOMIC_RELAXED);
+}
+
+void priority_user_ends(struct priority *p, uint64_t now_ns)
 {
 	uint64_t seen = __atomic_load_n(&p->user_ns, __ATOMIC_RELAXED);
 
-	/* Not at each request: all cores look at it. */
+	/* Not at each: all cores look at it. */
 	if (!seen || now_ns - seen > ACTIVE_NS / 16)
 		__atomic_store_n(&p->user_ns, now_ns, __ATOMIC_RELAXED);
+	__atomic_sub_fetch(&p->n_users, 1, __ATOMIC_RELEASE);
 }
 
 /* ---- groups ------------------------------------------------------------------------ */

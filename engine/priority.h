@@ -31,7 +31,8 @@ enum { PRIORITY_N_CLASSES = 5 }; /* enum cim_copy_priority */
 /* Of the whole process. */
 struct priority {
 	uint64_t (*now_ns)(void);
-	uint64_t user_ns; /* atomic: the newest request of a user; 0 = none yet */
+	unsigned n_users; /* atomic: requests of users under way */
+	uint64_t user_ns; /* atomic: the newest end of one; 0 = none yet */
 
 	pthread_mutex_t lock; /* of all that follows, and of what is the priority's in
 			       * groups and flows */
@@ -78,8 +79,9 @@ void priority_init(struct priority *p, struct loop *loop, uint64_t (*now_ns)(voi
 /* While the loop still runs; waits until it has let go. */
 void priority_done(struct priority *p);
 
-/* A user's request for data begins or ends. */
-void priority_note_user(struct priority *p, uint64_t now_ns);
+/* A user's request for data begins; each ends once. */
+void priority_user_begins(struct priority *p);
+void priority_user_ends(struct priority *p, uint64_t now_ns);
 
 /* What the copies of a relationship share.  class: an enum cim_copy_priority;
  * max_bytes_per_second: of all its fetches, 0 = no limit.  0 or -ENOMEM. */

@@ -6,6 +6,7 @@
  *
  * What these lines are for shows when they are broken; then these tests fail:
  *   rest_of(): without users                       low_gets_an_eighth_beside_users
+ *   users_active_until(): without n_users          a_request_counts_until_...
  *   rest_of(): without higher classes              a_class_makes_way_...
  *   wait_until(): without c->n                     the same, copies_of_a_class_...
  *   priority_group_set(): without look_at()        another_class_takes_effect_at_once
@@ -134,7 +135,8 @@ static uint64_t next_end(struct copy **ret_copy, unsigned *ret_place)
 
 static void user_comes(void)
 {
-	priority_note_user(&priority, clock_ns);
+	priority_user_begins(&priority);
+	priority_user_ends(&priority, clock_ns);
 	next_user_ns = clock_ns + user_every_ns;
 }
 
@@ -222,6 +224,26 @@ START_TEST(low_gets_an_eighth_beside_users)
 	/* They have gone: at full speed, soon. */
 	user_every_ns = 0;
 	BETWEEN(ends_in(c, SECOND), 350, 400);
+	teardown();
+}
+END_TEST
+
+/* However long: a LUN that hangs starves nobody, and holds nobody up when it is over. */
+START_TEST(a_request_counts_until_it_is_answered)
+{
+	struct copy *c;
+
+	setup();
+	c = add(CIM_PRIORITY_LOW, 0, 10);
+	priority_user_begins(&priority);
+	run_for(SECOND);
+	BETWEEN(ends_in(c, 80 * SECOND), 980, 1020);
+	priority_user_begins(&priority);
+	priority_user_ends(&priority, clock_ns);
+	run_for(SECOND);
+	BETWEEN(ends_in(c, 8 * SECOND), 98, 102);
+	priority_user_ends(&priority, clock_ns);
+	BETWEEN(ends_in(c, SECOND), 300, 400);
 	teardown();
 }
 END_TEST
@@ -537,6 +559,7 @@ int main(void)
 	const TTest *const tests[] = {
 		alone_no_class_is_held_up,
 		low_gets_an_eighth_beside_users,
+		a_request_counts_until_it_is_answered,
 		others_are_as_fast_beside_users_as_alone,
 		a_class_makes_way_for_higher_ones,
 		it_makes_way_for_nobody_else,

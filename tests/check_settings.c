@@ -21,6 +21,7 @@
 #include "conf/cim.h"
 #include "conf/timefmt.h"
 #include "engine/fence_set.h"
+#include "engine/model.h"
 #include "tests/whole.h"
 
 static unsigned char before[WHOLE_LUN];
@@ -598,6 +599,81 @@ START_TEST(a_low_copy_makes_way_for_users)
 }
 END_TEST
 
+static unsigned n_users(void)
+{
+	return __atomic_load_n(&engine->dataops.priority.n_users, __ATOMIC_ACQUIRE);
+}
+
+static void was_read(struct engine_io *io, int error, const void *buf, size_t n)
+{
+	(void)buf;
+	ck_assert_int_eq(error, 0);
+	ck_assert_uint_eq(n, io->len);
+	__atomic_store_n((bool *)io->opaque, true, __ATOMIC_RELEASE);
+}
+
+/* One request of a user that takes long, of another element. */
+START_TEST(a_low_copy_makes_way_for_a_slow_request)
+{
+	enum { PART = 16 << 20, FETCH = 4 << 20 };
+	struct engine_io io = { .op = ENGINE_IO_READ,
+				.offset = 2097152,
+				.len = WHOLE_CHUNK,
+				.done = was_read };
+	uint64_t g, began_ns, had;
+	bool done = false;
+
+	setup("");
+	whole_add_faulty("h1", BIG);
+	set_rules("h1.rules", stall_reads);
+	g = copy_of("h1", "Low");
+	whole_rules(slow_rules);
+	io.handle = whole_open("f", false);
+	io.opaque = &done;
+	engine_data_submit(&io);
+	whole_until(n_users() == 1);
+	set_rules("h1.rules", slow_reads(10));
+	whole_until(whole_info(g).bytes_copied > 0);
+	/* A fetch, of at most that much, in 80 ms; it is counted when it is there. */
+	had = whole_info(g).bytes_copied;
+	began_ns = timefmt_monotonic_ns();
+	whole_until(whole_info(g).bytes_copied >= had + PART);
+	ck_assert_uint_ge(timefmt_monotonic_ns() - began_ns,
+			  UINT64_C(70000000) * (PART / FETCH - 1));
+	ck_assert(!__atomic_load_n(&done, __ATOMIC_ACQUIRE));
+	whole_rules("");
+	whole_until(__atomic_load_n(&done, __ATOMIC_ACQUIRE));
+	ck_assert_uint_eq(n_users(), 0);
+	engine_data_close(io.handle);
+	whole_wait_state(g, CIM_COPY_SYNCHRONIZED);
+	whole_teardown();
+}
+END_TEST
+
+/* What the engine reads for itself holds up no copy. */
+START_TEST(what_a_verify_reads_is_no_request_of_a_user)
+{
+	const char *verified = "";
+	uint64_t g;
+
+	setup("");
+	g = whole_replica(
+		"g", "SourceElement=f SyncType=Clone WaitForCopyState=Synchronized", 0);
+	whole_rules(slow_rules);
+	whole_control(g, "Verify", CIM_RETURN_JOB_STARTED);
+	do {
+		ck_assert_uint_eq(n_users(), 0);
+		verified = whole_list(ENGINE_PAIR, whole_pair(g, 1).id, PAIR_VERIFIED);
+	} while (!strstr(verified, "bytes_compared 2097152"));
+	ck_assert_uint_eq(n_users(), 0);
+	ck_assert_uint_eq(engine->dataops.priority.user_ns, 0);
+	whole_rules("");
+	whole_until(whole_job(g).state == CIM_JOB_COMPLETED);
+	ck_assert_uint_eq(engine->dataops.priority.user_ns, 0);
+	whole_teardown();
+}
+END_TEST
+
 /* A restore copies, too: chunks that are apart, which are written back one by one. */
 START_TEST(a_low_restore_makes_way_for_users)
 {
@@ -684,6 +760,8 @@ int main(void)
 		a_low_copy_makes_way_for_a_high_one,
 		a_changed_priority_takes_effect_at_once_and_stays,
 		a_low_copy_makes_way_for_users,
+		a_low_copy_makes_way_for_a_slow_request,
+		what_a_verify_reads_is_no_request_of_a_user,
 		a_low_restore_makes_way_for_users,
 		a_limit_holds_for_all_copies_of_a_relationship,
 	};
