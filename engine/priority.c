@@ -113,16 +113,22 @@ static unsigned rest_of(struct priority *p, unsigned class, uint64_t now,
 	return rest;
 }
 
+/* What a bucket holds when it is full. */
+static int64_t most_tokens(const struct priority_group *g)
+{
+	return (int64_t)(g->rate / 1000 * (BURST_NS / MS)) + 1;
+}
+
 static void fill_bucket(struct priority_group *g, uint64_t now)
 {
-	int64_t most = (int64_t)(g->rate / 1000 * (BURST_NS / MS)) + 1;
+	int64_t most = most_tokens(g);
 	unsigned __int128 came = (unsigned __int128)(now - g->filled_ns) * g->rate;
 	unsigned __int128 bytes = came / (1000 * MS);
 
 	if (!bytes)
 		return;
 	/* What is no whole byte is kept for the next time. */
-	if (bytes > (unsigned __int128)(most - g->tokens))
+	if (g->tokens >= most || bytes > (unsigned __int128)(most - g->tokens))
 		g->tokens = most;
 	else
 		g->tokens += (int64_t)bytes;
@@ -378,6 +384,14 @@ bool priority_begin(struct priority *p, struct priority_flow *flow, uint64_t byt
 	return true;
 }
 
+/* What has come in since it was taken out may fill the bucket by itself. */
+static void put_back(struct priority_group *g, uint64_t bytes)
+{
+	g->tokens += (int64_t)bytes;
+	if (g->tokens > most_tokens(g))
+		g->tokens = most_tokens(g);
+}
+
 static void end(struct priority_ticket *ticket, bool was_made, uint64_t bytes)
 {
 	struct priority_group *g = move_ptr(ticket->group);
@@ -389,7 +403,7 @@ static void end(struct priority_ticket *ticket, bool was_made, uint64_t bytes)
 	now = p->now_ns();
 	count(p, g, -1, now);
 	if (g->rate)
-		g->tokens += (int64_t)bytes;
+		put_back(g, bytes);
 	took = was_made ? now - ticket->began_ns : 0;
 	if (took > SERVICE_MAX_NS)
 		took = SERVICE_MAX_NS;

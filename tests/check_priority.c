@@ -12,6 +12,7 @@
  *   priority_group_set(): without look_at()        another_class_takes_effect_at_once
  *   end(): without look_at()                       the_last_fetch_of_another_...
  *   fill_bucket(): filled_ns = now                 asking_often_loses_nothing
+ *   put_back(), fill_bucket(): without most        a_bucket_holds_no_more_...
  */
 
 #include "tests/unit.h"
@@ -539,6 +540,32 @@ START_TEST(what_was_not_fetched_is_not_counted)
 }
 END_TEST
 
+START_TEST(a_bucket_holds_no_more_than_a_full_one)
+{
+	struct priority_ticket tickets[64];
+	unsigned n = 0;
+	struct copy *c;
+
+	setup();
+	/* Full are 10 MiB. */
+	c = add(CIM_PRIORITY_SAME, 100 * MIB, 10);
+	for (unsigned i = 0; i < 4; i++) {
+		clock_ns += SECOND;
+		ck_assert(priority_begin(&priority, &c->flow, MIB, &tickets[i]));
+	}
+	/* What was taken out has come in anew. */
+	for (unsigned i = 0; i < 4; i++)
+		priority_give_up(&tickets[i], MIB);
+	clock_ns += 10 * SECOND;
+	while (n < 64 && priority_begin(&priority, &c->flow, MIB, &tickets[n]))
+		n++;
+	BETWEEN(n, 10, 11);
+	while (n > 0)
+		priority_end(&tickets[--n]);
+	teardown();
+}
+END_TEST
+
 START_TEST(without_a_group_nothing_waits)
 {
 	struct priority_ticket ticket;
@@ -574,6 +601,7 @@ int main(void)
 		asking_often_loses_nothing,
 		one_that_rests_for_its_limit_holds_up_nobody,
 		what_was_not_fetched_is_not_counted,
+		a_bucket_holds_no_more_than_a_full_one,
 		without_a_group_nothing_waits,
 	};
 
