@@ -185,6 +185,9 @@ static void set_timer(struct priority *p)
 
 	pthread_mutex_lock(&p->lock);
 	when = p->armed_ns;
+	/* Without a timer, whoever asks next tries again. */
+	if (!p->attached)
+		p->armed_ns = NEVER;
 	pthread_mutex_unlock(&p->lock);
 	if (when != NEVER && p->attached)
 		loop_timer_set(p->loop, &p->timer, when);

@@ -7,6 +7,7 @@
  * What these lines are for shows when they are broken; then these tests fail:
  *   rest_of(): without users                       low_gets_an_eighth_beside_users
  *   users_active_until(): without n_users          a_request_counts_until_...
+ *   set_timer(): without !p->attached              a_timer_that_could_not_...
  *   rest_of(): without higher classes              a_class_makes_way_...
  *   wait_until(): without c->n                     the same, copies_of_a_class_...
  *   priority_group_set(): without look_at()        another_class_takes_effect_at_once
@@ -17,9 +18,13 @@
 
 #include "tests/unit.h"
 
+#include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "conf/cim.h"
+#include "conf/cleanup.h"
+#include "conf/timefmt.h"
 #include "engine/priority.h"
 
 #define MS UINT64_C(1000000)
@@ -566,6 +571,74 @@ START_TEST(a_bucket_holds_no_more_than_a_full_one)
 }
 END_TEST
 
+/* ---- the timer -------------------------------------------------------------------------- */
+
+static unsigned n_attached, attach_fails; /* atomic */
+static bool has_come;			  /* atomic */
+
+int __real_loop_timer_attach(struct loop *loop, struct loop_timer *timer);
+int __wrap_loop_timer_attach(struct loop *loop, struct loop_timer *timer);
+
+int __wrap_loop_timer_attach(struct loop *loop, struct loop_timer *timer)
+{
+	unsigned n = __atomic_add_fetch(&n_attached, 1, __ATOMIC_ACQ_REL);
+
+	return n <= attach_fails ? -ENOMEM : __real_loop_timer_attach(loop, timer);
+}
+
+static void came(struct priority_flow *flow)
+{
+	(void)flow;
+	__atomic_store_n(&has_come, true, __ATOMIC_RELEASE);
+}
+
+static bool in_time(bool (*condition)(void))
+{
+	for (unsigned i = 0; i < 20000 && !condition(); i++)
+		usleep(1000);
+	return condition();
+}
+
+static bool was_tried(void)
+{
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&priority.lock);
+
+	return __atomic_load_n(&n_attached, __ATOMIC_ACQUIRE) && !priority.posted &&
+	       priority.armed_ns == NEVER;
+}
+
+static bool was_called(void)
+{
+	return __atomic_load_n(&has_come, __ATOMIC_ACQUIRE);
+}
+
+START_TEST(a_timer_that_could_not_be_attached_is_tried_again)
+{
+	struct priority_flow flow = { .fn = came };
+	struct priority_ticket ticket;
+	struct priority_group *group;
+	struct loop *loop;
+
+	attach_fails = 1;
+	ck_assert_int_eq(loop_new("check-priority", &loop), 0);
+	priority_init(&priority, loop, timefmt_monotonic_ns);
+	ck_assert_int_eq(
+		priority_group_new(&priority, CIM_PRIORITY_SAME, 10 * MIB, &group), 0);
+	priority_set_flow(&priority, &flow, group);
+	/* The second, or one a little later, waits. */
+	while (priority_begin(&priority, &flow, MIB, &ticket))
+		priority_end(&ticket);
+	ck_assert(in_time(was_tried));
+	while (priority_begin(&priority, &flow, MIB, &ticket))
+		priority_end(&ticket);
+	ck_assert(in_time(was_called));
+	priority_cancel_flow(&priority, &flow);
+	priority_group_unref(group);
+	priority_done(&priority);
+	loop_free(loop);
+}
+END_TEST
+
 START_TEST(without_a_group_nothing_waits)
 {
 	struct priority_ticket ticket;
@@ -602,6 +675,7 @@ int main(void)
 		one_that_rests_for_its_limit_holds_up_nobody,
 		what_was_not_fetched_is_not_counted,
 		a_bucket_holds_no_more_than_a_full_one,
+		a_timer_that_could_not_be_attached_is_tried_again,
 		without_a_group_nothing_waits,
 	};
 
