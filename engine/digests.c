@@ -167,7 +167,9 @@ static uint64_t file_size(const struct digests *d)
 	return d->entries + d->n_chunks * sizeof(struct digest);
 }
 
-/* The bitmap is written too: what a full pool refuses is digests, not marks. */
+/* The bitmap is written too: what a full pool refuses is digests, not marks.  Nothing is
+ * synced: one that a crash cuts short is refused, or has no digests yet, and the first
+ * marks bring the rest of it. */
 static int fill_file(int fd, const struct digests_params *params)
 {
 	struct digests d = { .fd = fd };
@@ -183,9 +185,7 @@ static int fill_file(int fd, const struct digests_params *params)
 		header_fill((struct header *)block, params);
 		r = write_full(fd, block, BLOCK, 0);
 	}
-	if (r < 0)
-		return r;
-	return fsync(fd) < 0 ? -errno : 0;
+	return r;
 }
 
 int digests_create(int dirfd, const char *file, const struct digests_params *params)
@@ -407,24 +407,6 @@ void digests_write(struct digests *d, struct digests_batch *b)
 	digests_drop(b);
 }
 
-static int sync_file(struct digests *d)
-{
-	return fdatasync(d->fd) < 0 ? -errno : 0;
-}
-
-int digests_sync(struct digests *d)
-{
-	int r;
-
-	/* The kernel tells of an error once: it may be that of a void region. */
-	pthread_mutex_lock(&d->void_lock);
-	r = sync_file(d);
-	pthread_mutex_unlock(&d->void_lock);
-	if (r < 0)
-		digests_distrust(d);
-	return r;
-}
-
 /* ---- void regions ------------------------------------------------------------------ */
 
 static uint64_t region_end(const struct digests *d, uint64_t chunk, uint64_t n)
@@ -498,7 +480,9 @@ static int write_words(struct digests *d, const uint64_t *words, size_t from, si
 			       BLOCK + from * sizeof(le[0]));
 		from += n;
 	}
-	return r < 0 ? r : sync_file(d);
+	if (!r && fdatasync(d->fd) < 0)
+		r = -errno;
+	return r;
 }
 
 int digests_void(struct digests *d)

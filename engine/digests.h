@@ -49,8 +49,7 @@ struct digests_params {
 	uint32_t chunk_size; /* bytes */
 };
 
-/* Makes the file (refusing an existing one) and syncs it; the directory is the caller's
- * to sync.  Blocks; -errno. */
+/* Makes the file (refusing an existing one); nothing is synced.  Blocks; -errno. */
 int digests_create(int dirfd, const char *file, const struct digests_params *params);
 /* Blocks.  -ESTALE: another id or generation; -EUCLEAN: damaged, of another geometry. */
 int digests_open(int dirfd, const char *file, const struct digests_params *params,
@@ -76,7 +75,6 @@ struct digests_batch *digests_take(struct digests *digests);
 /* Its data is durable: it goes into the file, and is freed.  Blocks.  Takes NULL. */
 void digests_write(struct digests *digests, struct digests_batch *batch);
 void digests_drop(struct digests_batch *batch); /* takes NULL */
-int digests_sync(struct digests *digests); /* blocks; -errno: they are distrusted */
 
 /* Whether all regions of n chunks from `chunk` on are void, durably. */
 bool digests_is_void(struct digests *digests, uint64_t chunk, uint64_t n);

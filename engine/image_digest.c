@@ -169,8 +169,7 @@ void image_finish_digests(struct image *img)
 	pthread_mutex_unlock(&img->lock);
 	if (img->sealing)
 		image_seal(img);
-	/* Lost ones are only unknown. */
-	digests_sync(img->digests);
+	/* The kernel writes them when it likes: lost ones are only unknown. */
 }
 
 static bool is_own(struct image *img)

@@ -26,6 +26,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "conf/log.h"
 #include "conf/strbuf.h"
 #include "engine/model.h"
 #include "engine/transition.h"

@@ -78,7 +78,7 @@ void pool_map_file(uint64_t id, uint64_t generation, char *buf, size_t size);
  * syncs it.  Follow with pool_sync(). */
 int pool_create_map(struct pool *pool, uint64_t id, uint64_t size, uint64_t generation);
 
-/* "e12.3.digest" (digests.h): the same. */
+/* "e12.3.digest" (digests.h): the same, not synced. */
 void pool_digest_file(uint64_t id, uint64_t generation, char *buf, size_t size);
 int pool_create_digest(struct pool *pool, uint64_t id, uint64_t size,
 		       uint64_t generation);
