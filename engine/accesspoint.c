@@ -165,7 +165,15 @@ static int refuse_other(struct replica_call *call, const struct element *el)
 static int check_name(struct replica_call *call, const char *name)
 {
 	const struct element *el = object_by_name(call->engine, ENGINE_ELEMENT, name);
+	const char *claimer = replica_claims_name(call->engine, name);
 
+	if (claimer)
+		return outcome_fail(&call->outcome, CIM_RETURN_IN_USE, 0,
+				    "SourceElement: %.100s would be element \"%s\", and "
+				    "that is to be an image of the spec of group \"%s\", "
+				    "which is being carried out; try again with another "
+				    "RelationshipName there",
+				    call->spec.source_element, name, claimer);
 	if (!el)
 		return 0;
 	return outcome_fail(&call->outcome, CIM_RETURN_IN_USE, 0,

@@ -82,6 +82,14 @@ static int check_image(struct replica_call *call, size_t i)
 				    "RelationshipName: \"%s\" makes image names longer "
 				    "than %d bytes; give a shorter one",
 				    call->spec.relationship_name, NAME_ELEMENT_MAX_LEN);
+	if (call->new_source && !strcmp(name, call->new_source->obj.name))
+		return outcome_fail(
+			&call->outcome, CIM_RETURN_IN_USE, 0,
+			"RelationshipName: image %zu of \"%s\" would be "
+			"\"%s\", and so would be the element of SourceElement "
+			"%.100s; give another RelationshipName",
+			i + 1, call->spec.relationship_name, name,
+			call->spec.source_element);
 	el = object_by_name(call->engine, ENGINE_ELEMENT, name);
 	return el ? refuse_image(call, i, el) : 0;
 }

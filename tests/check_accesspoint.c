@@ -127,6 +127,15 @@ START_TEST(what_does_not_agree_is_refused)
 		  6, EBUSY,
 		  "would be element \"iqn.2026-01.a_taken_0\", and there is one already, "
 		  "whose url is \"\"" },
+		{ "SourceElement=iqn.2026-01.a:b/1 SourceAccessPoint=dead SyncType=Clone "
+		  "RelationshipName=iqn.2026-01.a_b",
+		  6, EBUSY,
+		  "RelationshipName: image 1 of \"iqn.2026-01.a_b\" would be "
+		  "\"iqn.2026-01.a_b_1\", and so would be the element of SourceElement "
+		  "iqn.2026-01.a:b/1" },
+		{ "SourceElement=iqn.2026-01.a:b/2 SourceAccessPoint=dead SyncType=Clone "
+		  "TargetElementCount=2 RelationshipName=iqn.2026-01.a_b",
+		  6, EBUSY, "image 2 of \"iqn.2026-01.a_b\" would be" },
 	};
 	uint64_t g;
 
@@ -223,6 +232,32 @@ START_TEST(one_that_is_configured_is_taken)
 }
 END_TEST
 
+/* Whose image would have the name of the element. */
+START_TEST(a_name_that_another_call_claims_is_not_taken)
+{
+	uint64_t g, h;
+	struct engine_command cmd;
+	struct whole_call call;
+
+	setup();
+	g = whole_make(ENGINE_GROUP, "new");
+	h = whole_make(ENGINE_GROUP, "too");
+	begin(&call, g, LUN " SyncType=Clone RelationshipName=iqn.2026-01.x_y\n");
+	whole_until(whole_element(NAME));
+	ck_assert_uint_eq(whole_put(h, GROUP_SPEC,
+				    "SourceElement=iqn.2026-01.x:y/1 "
+				    "SourceAccessPoint=dead SyncType=Clone\n",
+				    &cmd),
+			  CIM_RETURN_IN_USE);
+	ROW_HAS("claimed", cmd.outcome.sentence,
+		"would be element \"iqn.2026-01.x_y_1\", and that is to be an image of the "
+		"spec of group \"new\"");
+	ck_assert_uint_eq(whole_element("iqn.2026-01.x_y_1"), 0);
+	interrupt(&call);
+	whole_teardown();
+}
+END_TEST
+
 START_TEST(a_stop_takes_it_away)
 {
 	uint64_t g;
@@ -313,6 +348,7 @@ int main(void)
 		a_call_that_is_given_up_leaves_nothing,
 		two_calls_have_the_same_element,
 		one_that_is_configured_is_taken,
+		a_name_that_another_call_claims_is_not_taken,
 		a_stop_takes_it_away,
 		a_member_stays_and_comes_back_with_its_access_point,
 		one_that_cannot_be_recorded_is_not_made,
