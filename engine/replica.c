@@ -89,7 +89,7 @@ static void give_up(struct replica_call *call)
 		hold_end(call->hold);
 	TAILQ_REMOVE(&call->engine->claims, call, claim_link);
 	hold_sources(call, -1);
-	target_hold(call, -1);
+	target_release(call);
 	if (!source_group)
 		accesspoint_release(e, call->sources[0]);
 	call->group->call = NULL;
@@ -157,7 +157,7 @@ void replica_call_done(struct replica_call *call)
 {
 	TAILQ_REMOVE(&call->engine->claims, call, claim_link);
 	hold_sources(call, -1);
-	target_hold(call, -1);
+	target_release(call);
 	call_free(call);
 }
 
@@ -632,6 +632,14 @@ static void write_again(struct engine *e, struct group *g, struct engine_command
 	spec_done(&spec);
 }
 
+/* Of a call that holds nothing. */
+static void refuse(struct replica_call *call, struct engine_command *cmd)
+{
+	cmd->outcome = call->outcome;
+	command_answer(call->engine, cmd);
+	call_free(call);
+}
+
 void replica_write_spec(struct engine *e, struct engine_command *cmd)
 {
 	struct group *g = object_by_id(e, ENGINE_GROUP, cmd->id);
@@ -650,15 +658,18 @@ void replica_write_spec(struct engine *e, struct engine_command *cmd)
 	call->engine = e;
 	call->group = g;
 	if (check(call, cmd->text, cmd->len) < 0) {
-		cmd->outcome = call->outcome;
-		call_free(call);
-		command_answer(e, cmd);
+		refuse(call, cmd);
+		return;
+	}
+	if (target_hold(call) < 0) {
+		if (!call->source_group)
+			accesspoint_release(e, call->sources[0]);
+		refuse(call, cmd);
 		return;
 	}
 	call->cmd = cmd;
 	cmd->priv = call;
 	hold_sources(call, 1);
-	target_hold(call, 1);
 	TAILQ_INSERT_TAIL(&e->claims, call, claim_link);
 	g->call = call;
 	call->phase = REPLICA_LOGIN;

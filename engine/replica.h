@@ -86,8 +86,9 @@ bool target_fits(const struct element *target, const struct element *source);
 /* pairing.c: puts the targets into the order of the sources (Pairing Optimum); those
  * that are not taken stand behind. */
 void pairing_choose(struct replica_call *call);
-/* by 1: nothing else takes them from now on; -1: no more. */
-void target_hold(struct replica_call *call, int by);
+/* Nothing else takes them from now on, or they were opened since they were checked. */
+int target_hold(struct replica_call *call);
+void target_release(struct replica_call *call);
 
 /* A state that is established without an instant; 0 = the copy starts. */
 unsigned replica_idle_state(const struct replica_call *call);

@@ -238,10 +238,21 @@ static int in_use(struct replica_call *call, const struct element *el, const cha
 			    "TargetGroup: member \"%s\" %s", el->obj.name, text);
 }
 
+/* The lock is held. */
+static int check_closed_locked(struct replica_call *call, const struct element *el)
+{
+	char handles[192];
+
+	if (!el->n_handles)
+		return 0;
+	element_describe_handles(el, handles, sizeof(handles));
+	return in_use(call, el, "would be overwritten: %s; close it first", handles);
+}
+
 static int check_unused(struct replica_call *call, const struct element *el)
 {
 	struct engine *e = call->engine;
-	char handles[192];
+	int r;
 
 	if (el->target_of)
 		return in_use(
@@ -257,15 +268,9 @@ static int check_unused(struct replica_call *call, const struct element *el)
 			      "is taken by another spec, which is being "
 			      "carried out");
 	engine_lock(e);
-	if (el->n_handles)
-		element_describe_handles(el, handles, sizeof(handles));
-	else
-		*handles = '\0';
+	r = check_closed_locked(call, el);
 	engine_unlock(e);
-	if (*handles)
-		return in_use(call, el, "would be overwritten: %s; close it first",
-			      handles);
-	return 0;
+	return r;
 }
 
 static int check_member(struct replica_call *call, const struct element *el)
@@ -392,15 +397,31 @@ int target_check_ready(struct replica_call *call)
 
 /* ---- the call -------------------------------------------------------------------- */
 
-void target_hold(struct replica_call *call, int by)
+static void hold_all_locked(struct replica_call *call, int by)
 {
-	struct engine *e = call->engine;
-
-	engine_lock(e);
 	hold(call, 0, by);
 	if (call->target_group)
 		call->target_group->n_target += (unsigned)by;
-	engine_unlock(e);
+}
+
+int target_hold(struct replica_call *call)
+{
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&call->engine->lock);
+	int r = 0;
+
+	/* By any thread they may have been opened until here. */
+	for (size_t i = 0; i < call->n_targets && !r; i++)
+		r = check_closed_locked(call, call->targets[i]);
+	if (!r)
+		hold_all_locked(call, 1);
+	return r;
+}
+
+void target_release(struct replica_call *call)
+{
+	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&call->engine->lock);
+
+	hold_all_locked(call, -1);
 }
 
 void target_set_member(struct instant_member *m, const struct element *el,

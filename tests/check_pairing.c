@@ -7,6 +7,7 @@
  * What these lines are for shows when they are broken; then these tests fail:
  *   target.c, check_counts(): call->n stays                  a_source_group_can_be_...
  *   target.c, choose_targets(): without hold()               targets_that_are_not_taken_...
+ *   target.c, target_hold(): without check_closed_locked()   a_target_that_is_opened_...
  *   pairing.c, pairing_choose(): without choose_by_size()    optimum_finds_a_place_...
  *   pairing.c, pairing_choose(): without part_paths()        optimum_parts_paths
  */
@@ -351,6 +352,49 @@ START_TEST(a_pool_can_be_that_of_the_source)
 }
 END_TEST
 
+/* ---- between the check and the call that holds them ------------------------------------ */
+
+/* What target_check() has let pass is opened by another thread. */
+static struct engine_handle *opened;
+static bool opens;
+
+struct replica_call;
+int __real_replica_decide_consistency(struct replica_call *call);
+int __wrap_replica_decide_consistency(struct replica_call *call);
+
+int __wrap_replica_decide_consistency(struct replica_call *call)
+{
+	if (opens)
+		ck_assert_int_eq(engine_data_open(engine, whole_element("c"), true,
+						  getpid(), &opened),
+				 0);
+	return __real_replica_decide_consistency(call);
+}
+
+START_TEST(a_target_that_is_opened_meanwhile_is_in_use)
+{
+	struct engine_command cmd;
+	uint64_t g;
+
+	setup();
+	whole_group("t", "b c");
+	whole_group("s", "a f");
+	g = whole_make(ENGINE_GROUP, "g");
+	opens = true;
+	cmd = whole_spec(g, "SourceGroup=s" CLONE, CIM_RETURN_IN_USE);
+	opens = false;
+	ROW_HAS("c", cmd.outcome.sentence,
+		"TargetGroup: member \"c\" would be overwritten: 1 open handle");
+	/* Nothing is held. */
+	engine_data_close(whole_open("b", true));
+	ck_assert_int_eq(whole_write(opened, 0, 7), 0);
+	engine_data_close(opened);
+	whole_spec(g, "SourceGroup=s" CLONE, 0);
+	whole_is("b", before[0]);
+	whole_teardown();
+}
+END_TEST
+
 int main(void)
 {
 	const TTest *const tests[] = {
@@ -363,6 +407,7 @@ int main(void)
 		optimum_parts_paths,
 		a_supplier_is_who_it_says,
 		a_pool_can_be_that_of_the_source,
+		a_target_that_is_opened_meanwhile_is_in_use,
 	};
 
 	return unit_main("pairing", tests, ROWS(tests));
