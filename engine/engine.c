@@ -299,6 +299,7 @@ static void tick(struct engine *e)
 	elements_save_changed(e);
 	job_tick(e, t.now_ms);
 	replica_run_calls(e);
+	replica_delete_unmade(e);
 	accesspoint_tick(e);
 }
 
@@ -764,6 +765,7 @@ void engine_free(struct engine *e)
 		loop_free(e->loops[i]);
 	bufpool_free(e->bufs);
 	free(e->loops);
+	free(e->unmade.ids);
 	index_clear(&e->by_name[ENGINE_ELEMENT], NULL);
 	index_clear(&e->by_name[ENGINE_GROUP], NULL);
 	index_clear(&e->by_name[ENGINE_JOB], NULL);

@@ -305,6 +305,10 @@ struct engine {
 	unsigned n_closing;		  /* devices being closed; the engine's thread */
 	TAILQ_HEAD(, replica_call) calls; /* specs under way; the engine's thread */
 	TAILQ_HEAD(, replica_call) claims; /* the same, to their end */
+	struct { /* images that were not made, whose rows are to be deleted still */
+		uint64_t *ids;
+		size_t n;
+	} unmade;
 	TAILQ_HEAD(, hold) holds;
 	unsigned n_holds; /* atomic: those that a stop waits for */
 	unsigned n_works; /* atomic: works that use objects, and end in a message */
@@ -478,6 +482,9 @@ const char *replica_claims_name(const struct engine *e, const char *name);
 /* An element's state has changed, a second has passed, the engine stops: calls
  * that wait look again. */
 void replica_run_calls(struct engine *e);
+/* Deletes the rows of images that were not made, where that could not be done yet.  0 or
+ * -errno: it is to be tried again. */
+int replica_delete_unmade(struct engine *e);
 /* The CopyState of a relationship has changed (or it ended): the write that
  * waits for one is answered if it is reached. */
 void replica_check_waiter(struct engine *e, struct relationship *rel);

@@ -228,13 +228,14 @@ static void done(struct instant *in, int error)
 static void begin_instant(struct operation_call *call)
 {
 	struct engine *e = call->instant.engine;
-	int r, r1;
+	int r;
 
 	store_begin(e->store);
-	r1 = instant_add_rows(&call->instant);
-	r = store_commit(e->store);
-	if (r >= 0)
-		r = r1;
+	r = instant_add_rows(&call->instant);
+	if (r < 0)
+		store_rollback(e->store);
+	else
+		r = store_commit(e->store);
 	if (r < 0) {
 		instant_drop_rows(&call->instant);
 		fail(call, r);

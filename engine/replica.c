@@ -106,19 +106,47 @@ static void give_up(struct replica_call *call)
 
 /* ---- INSTANT --------------------------------------------------------------------- */
 
+static int delete_elements(struct engine *e, const uint64_t *ids, size_t n)
+{
+	store_begin(e->store);
+	for (size_t i = 0; i < n; i++)
+		store_element_delete(e->store, ids[i]);
+	return store_commit(e->store);
+}
+
+int replica_delete_unmade(struct engine *e)
+{
+	int r = e->unmade.n ? delete_elements(e, e->unmade.ids, e->unmade.n) : 0;
+
+	if (r >= 0)
+		e->unmade.n = 0;
+	return r;
+}
+
+static bool remember_unmade(struct engine *e, const uint64_t *ids, size_t n)
+{
+	uint64_t *all = realloc(e->unmade.ids, (e->unmade.n + n) * sizeof(*all));
+
+	if (!all)
+		return false;
+	memcpy(all + e->unmade.n, ids, n * sizeof(*ids));
+	e->unmade.ids = all;
+	e->unmade.n += n;
+	return true;
+}
+
+/* As long as they are there, so are their names. */
 static void delete_rows(struct replica_call *call)
 {
 	struct engine *e = call->engine;
+	bool later;
 
-	if (call->targets)
+	if (call->targets || delete_elements(e, call->target_ids, call->n) >= 0)
 		return;
-	store_begin(e->store);
-	for (size_t i = 0; i < call->n; i++)
-		store_element_delete(e->store, call->target_ids[i]);
-	if (store_commit(e->store) < 0)
-		log_warn("%s: rows of images that were not made stay in the state "
-			 "store until the next start",
-			 call->spec.relationship_name);
+	later = remember_unmade(e, call->target_ids, call->n);
+	log_warn("%s: rows of images that were not made stay in the state store %s",
+		 call->spec.relationship_name,
+		 later ? "for now; it is tried again" : "until the next start");
 }
 
 static uint64_t source_size(const struct element *el)
@@ -236,7 +264,7 @@ static void take_lun(struct replica_call *call, size_t i)
 static int make_rows(struct replica_call *call)
 {
 	struct engine *e = call->engine;
-	int r, r1;
+	int r;
 
 	store_begin(e->store);
 	for (size_t i = 0; i < call->n; i++) {
@@ -250,11 +278,14 @@ static int make_rows(struct replica_call *call)
 		else
 			make_image_row(call, i);
 	}
-	r1 = instant_add_rows(&call->instant);
-	r = store_commit(e->store);
-	if (r < 0 || r1 < 0)
+	r = instant_add_rows(&call->instant);
+	if (r < 0)
+		store_rollback(e->store);
+	else
+		r = store_commit(e->store);
+	if (r < 0)
 		instant_drop_rows(&call->instant);
-	return r < 0 ? r : r1;
+	return r;
 }
 
 static void start_instant(struct replica_call *call)
@@ -273,7 +304,10 @@ static void start_instant(struct replica_call *call)
 		.done = instant_taken,
 		.opaque = call,
 	};
-	r = make_rows(call);
+	/* They may have the same names. */
+	r = replica_delete_unmade(call->engine);
+	if (r >= 0)
+		r = make_rows(call);
 	if (r < 0) {
 		command_store_failed(&call->outcome, r);
 		give_up(call);

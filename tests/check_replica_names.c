@@ -368,6 +368,78 @@ START_TEST(a_call_claims_its_names_from_its_check_on)
 }
 END_TEST
 
+/* ---- rows of images that were not made -------------------------------------------------- */
+
+static bool is_out_of_memory; /* for the rows of points; atomic */
+
+struct point_object;
+struct store_point;
+struct point_object *__real_point_object_new(struct engine *e,
+					     const struct store_point *row);
+struct point_object *__wrap_point_object_new(struct engine *e,
+					     const struct store_point *row);
+
+struct point_object *__wrap_point_object_new(struct engine *e,
+					     const struct store_point *row)
+{
+	if (__atomic_load_n(&is_out_of_memory, __ATOMIC_ACQUIRE))
+		return NULL;
+	return __real_point_object_new(e, row);
+}
+
+static const char no_relationship[] = "CREATE TRIGGER no_relationship BEFORE INSERT ON "
+				      "relationship BEGIN SELECT RAISE(ABORT, 'no'); END";
+static const char no_deletion[] = "CREATE TRIGGER no_deletion BEFORE DELETE ON element "
+				  "BEGIN SELECT RAISE(ABORT, 'no'); END";
+
+START_TEST(rows_of_images_that_were_not_made_do_not_keep_their_names)
+{
+	static const char spec[] = "SyncType=7 SourceGroup=prod\n";
+	struct engine_command cmd;
+	uint64_t g;
+
+	begin();
+	g = whole_make(ENGINE_GROUP, "g");
+	whole_sql(no_relationship);
+	whole_sql(no_deletion);
+	ck_assert_uint_eq(whole_put(g, GROUP_SPEC, spec, NULL), CIM_RETURN_FAILED);
+	whole_sql("DROP TRIGGER no_relationship");
+	ck_assert_uint_eq(whole_put(g, GROUP_SPEC, spec, NULL), CIM_RETURN_FAILED);
+	whole_sql("DROP TRIGGER no_deletion");
+	ck_assert_uint_eq(whole_put(g, GROUP_SPEC, spec, NULL), 0);
+	ck_assert_str_eq(images("g"), "g_1 a>g_1 g_2 b>g_2 ");
+	/* Also without another spec. */
+	whole_sql(no_relationship);
+	whole_sql(no_deletion);
+	ck_assert_uint_eq(whole_put(whole_make(ENGINE_GROUP, "h"), GROUP_SPEC,
+				    "SyncType=7 SourceElement=c\n", NULL),
+			  CIM_RETURN_FAILED);
+	ck_assert_int_ne(make(ENGINE_ELEMENT, "h_1", &cmd), 0);
+	whole_sql("DROP TRIGGER no_deletion");
+	whole_until(whole_element("h_1") || !make(ENGINE_ELEMENT, "h_1", &cmd));
+	whole_teardown();
+}
+END_TEST
+
+START_TEST(without_memory_for_a_point_no_row_is_left)
+{
+	static const char spec[] = "SyncType=7 SourceGroup=prod\n";
+	struct engine_command cmd;
+	uint64_t g;
+
+	begin();
+	g = whole_make(ENGINE_GROUP, "g");
+	__atomic_store_n(&is_out_of_memory, true, __ATOMIC_RELEASE);
+	whole_put(g, GROUP_SPEC, spec, &cmd);
+	ck_assert_uint_eq(cmd.outcome.code, CIM_RETURN_FAILED);
+	ck_assert_int_eq(cmd.outcome.error, ENOMEM);
+	__atomic_store_n(&is_out_of_memory, false, __ATOMIC_RELEASE);
+	ck_assert_uint_eq(whole_put(g, GROUP_SPEC, spec, NULL), 0);
+	ck_assert_str_eq(images("g"), "g_1 a>g_1 g_2 b>g_2 ");
+	whole_teardown();
+}
+END_TEST
+
 /* ---- limits ------------------------------------------------------------------------------- */
 
 START_TEST(names_of_groups_and_elements_have_their_limits)
@@ -413,6 +485,8 @@ int main(void)
 		an_element_of_that_name_is_named_with_the_remedy,
 		a_sources_name_is_taken_too,
 		a_call_claims_its_names_from_its_check_on,
+		rows_of_images_that_were_not_made_do_not_keep_their_names,
+		without_memory_for_a_point_no_row_is_left,
 		names_of_groups_and_elements_have_their_limits,
 	};
 
