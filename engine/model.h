@@ -29,7 +29,7 @@
 #include "conf/cim.h"
 #include "engine/blockdev.h"
 #include "engine/bufpool.h"
-#include "engine/digest.h"
+#include "engine/checksum.h"
 #include "engine/engine.h"
 #include "engine/image.h"
 #include "engine/index.h"
@@ -185,7 +185,7 @@ struct pair {
 	char error[640];
 	struct pair_digest *digest; /* of the target, under way; or NULL */
 	/* The newest one, and the count of changes and the instant that it is of. */
-	char digest_hex[DIGEST_HEX_SIZE]; /* "" = none */
+	char digest_hex[CHECKSUM_HEX_SIZE]; /* "" = none */
 	uint64_t digest_change_count;
 	int64_t digest_instant;
 	char *verified;	  /* what the newest Verify found, as text; NULL: there was none */
@@ -230,7 +230,7 @@ struct relationship {
 		 * first error. */
 		uint64_t bytes_total, bytes_done;
 		int error;
-		char reason[DIGEST_REASON_MAX];
+		char reason[CHECKSUM_REASON_MAX];
 	} digests;
 	struct { /* how its job has ended, not recorded yet; the engine's thread only */
 		unsigned state; /* 0: there is no such end */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 
 /*
- * pairs/N/digest: the SHA-256 of a target, computed when it is asked for (digest.h), as a
+ * pairs/N/digest: the SHA-256 of a target, computed when it is asked for (checksum.h), as a
  * line for sha256sum -c.
  *
  *   begun    the job is durable and running, p->digest set; the write is answered
@@ -19,7 +19,7 @@
  * is of the same instant, and is there at all.
  */
 
-#include "engine/digest.h"
+#include "engine/checksum.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -42,7 +42,7 @@ struct pair_digest {
 	struct volume *volumes[2]; /* with a reference; or NULL */
 	uint64_t size;
 	struct engine_handle *handle; /* until the digest has it */
-	struct digest *digest;	      /* with a reference; NULL: not begun */
+	struct checksum *digest;	      /* with a reference; NULL: not begun */
 	uint64_t change_count;	      /* of the target, and its instant: as it began */
 	int64_t instant;
 	int result; /* of the opening */
@@ -98,10 +98,10 @@ void relation_digest_progress(const struct relationship *rel, struct image_progr
 					.bytes_present = rel->digests.bytes_done };
 	for (size_t i = 0; i < rel->n_pairs; i++) {
 		const struct pair_digest *pd = rel->pairs[i]->digest;
-		struct digest_result res = { 0 };
+		struct checksum_result res = { 0 };
 
 		if (pd && pd->digest)
-			digest_get_result(pd->digest, &res);
+			checksum_get_result(pd->digest, &res);
 		ret->bytes_present += res.bytes_done;
 	}
 	ret->bytes_copied = ret->bytes_present;
@@ -109,7 +109,7 @@ void relation_digest_progress(const struct relationship *rel, struct image_progr
 
 /* ---- the end --------------------------------------------------------------------- */
 
-static void digest_free(struct pair_digest *pd)
+static void checksum_free(struct pair_digest *pd)
 {
 	struct engine *e = pd->engine;
 
@@ -117,7 +117,7 @@ static void digest_free(struct pair_digest *pd)
 		engine_data_close(pd->handle);
 	for (int i = 0; i < 2; i++)
 		volume_unref(pd->volumes[i]);
-	digest_unref(pd->digest);
+	checksum_unref(pd->digest);
 	free(pd);
 	engine_work_done(e);
 }
@@ -137,7 +137,7 @@ static void stop(struct engine *e, struct pair *p)
 	let_go_locked(pd);
 	engine_unlock(e);
 	if (pd->digest)
-		digest_cancel(pd->digest);
+		checksum_cancel(pd->digest);
 }
 
 void relation_stop_digests(struct relationship *rel)
@@ -171,7 +171,7 @@ static void count_ended(struct engine *e, struct relationship *rel, unsigned job
 }
 
 /* 0: the target is what was read. */
-static int judge(const struct pair_digest *pd, struct digest_result *res)
+static int judge(const struct pair_digest *pd, struct checksum_result *res)
 {
 	const struct pair *p = pd->pair;
 
@@ -181,7 +181,7 @@ static int judge(const struct pair_digest *pd, struct digest_result *res)
 			 "%s: its data cannot be opened: %s", pd->name,
 			 strerror(-pd->result));
 	else
-		digest_get_result(pd->digest, res);
+		checksum_get_result(pd->digest, res);
 	if (pd->result < 0 || res->error)
 		return pd->result < 0 ? pd->result : res->error;
 	if (is_there(p) && pd->instant == p->rel->row.when_activated &&
@@ -198,7 +198,7 @@ static void finish(struct engine *e, struct pair_digest *pd)
 {
 	struct pair *p = pd->pair;
 	struct relationship *rel = p->rel;
-	struct digest_result res;
+	struct checksum_result res;
 	int error;
 
 	engine_lock(e);
@@ -230,7 +230,7 @@ static void take_end(struct engine *e, struct message *m)
 		finish(e, pd);
 	else if (pd->pair)
 		relation_stop_digests(pd->pair->rel);
-	digest_free(pd);
+	checksum_free(pd);
 }
 
 /* By any thread. */
@@ -247,7 +247,7 @@ static void ended(void *opaque)
 static void take_open(struct engine *e, struct message *m)
 {
 	struct pair_digest *pd = (struct pair_digest *)m;
-	struct digest_params params = {
+	struct checksum_params params = {
 		.dataops = &e->dataops,
 		.handle = pd->handle,
 		.name = pd->name,
@@ -256,7 +256,7 @@ static void take_open(struct engine *e, struct message *m)
 		.done = ended,
 		.opaque = pd,
 	};
-	struct digest *digest;
+	struct checksum *digest;
 
 	if (!pd->pair || pd->result < 0) {
 		take_end(e, m);
@@ -267,7 +267,7 @@ static void take_open(struct engine *e, struct message *m)
 	pd->instant = pd->pair->rel->row.when_activated;
 	engine_unlock(e);
 	pd->handle = NULL;
-	pd->result = digest_start(&params, &digest);
+	pd->result = checksum_start(&params, &digest);
 	if (pd->result < 0) {
 		pd->handle = params.handle;
 		take_end(e, m);

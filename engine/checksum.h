@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#ifndef LUNFS_DIGEST_H
-#define LUNFS_DIGEST_H
+#ifndef LUNFS_CHECKSUM_H
+#define LUNFS_CHECKSUM_H
 
 /*
  * The SHA-256 of the bytes of an element, read while it is in use: of one content only if
@@ -16,21 +16,21 @@
 #include "engine/dataop.h"
 #include "engine/volume.h"
 
-struct digest;
+struct checksum;
 
 enum {
-	DIGEST_HEX_SIZE = 65, /* with the NUL */
-	DIGEST_REASON_MAX = 384,
+	CHECKSUM_HEX_SIZE = 65, /* with the NUL */
+	CHECKSUM_REASON_MAX = 384,
 };
 
-struct digest_result {
+struct checksum_result {
 	uint64_t bytes_total, bytes_done;
-	char hex[DIGEST_HEX_SIZE]; /* "" until the end, and with an error */
-	int error;		   /* why it ended early; -ECANCELED: digest_cancel() */
-	char reason[DIGEST_REASON_MAX]; /* the same, as a sentence */
+	char hex[CHECKSUM_HEX_SIZE]; /* "" until the end, and with an error */
+	int error;		   /* why it ended early; -ECANCELED: checksum_cancel() */
+	char reason[CHECKSUM_REASON_MAX]; /* the same, as a sentence */
 };
 
-struct digest_params {
+struct checksum_params {
 	struct dataops *dataops;
 	/* Opened to read; it becomes the digest's, which closes it at its end. */
 	struct engine_handle *handle;
@@ -45,10 +45,10 @@ struct digest_params {
 };
 
 /* 0: done will be called.  -ENOMEM: the handle is still the caller's. */
-int digest_start(const struct digest_params *params, struct digest **ret_digest);
-void digest_unref(struct digest *digest); /* takes NULL */
+int checksum_start(const struct checksum_params *params, struct checksum **ret_digest);
+void checksum_unref(struct checksum *digest); /* takes NULL */
 /* It ends soon; what is under way is waited for, at most io_timeout.  done is called. */
-void digest_cancel(struct digest *digest);
-void digest_get_result(struct digest *digest, struct digest_result *ret);
+void checksum_cancel(struct checksum *digest);
+void checksum_get_result(struct checksum *digest, struct checksum_result *ret);
 
 #endif

@@ -13,7 +13,7 @@
  * change the state of a slice and call for it.
  */
 
-#include "engine/digest.h"
+#include "engine/checksum.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -34,7 +34,7 @@ enum {
 enum slice_state { SLICE_FREE, SLICE_WANTED, SLICE_READING, SLICE_LOST, SLICE_READ };
 
 struct slice {
-	struct digest *digest;
+	struct checksum *digest;
 	enum slice_state state; /* d->lock */
 	uint64_t offset, length;
 	unsigned tries;
@@ -42,9 +42,9 @@ struct slice {
 	struct engine_io io;
 };
 
-struct digest {
+struct checksum {
 	int refs; /* atomic */
-	struct digest_params params;
+	struct checksum_params params;
 	char name[NAME_ELEMENT_MAX_LEN + 1];
 	struct dataop_retry retry;
 	struct bufpool_waiter bufs;
@@ -59,17 +59,17 @@ struct digest {
 	uint64_t next;	      /* what no slice has yet */
 	unsigned head, n;     /* the ring of slices in use */
 	struct slice slices[N_SLICES];
-	struct digest_result result;
+	struct checksum_result result;
 };
 
 /* ---- life ------------------------------------------------------------------------ */
 
-static void ref(struct digest *d)
+static void ref(struct checksum *d)
 {
 	__atomic_add_fetch(&d->refs, 1, __ATOMIC_RELAXED);
 }
 
-void digest_unref(struct digest *d)
+void checksum_unref(struct checksum *d)
 {
 	if (!d || __atomic_sub_fetch(&d->refs, 1, __ATOMIC_ACQ_REL))
 		return;
@@ -80,7 +80,7 @@ void digest_unref(struct digest *d)
 }
 
 /* Something has happened: the work looks at it. */
-static void wake(struct digest *d)
+static void wake(struct checksum *d)
 {
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&d->lock);
 
@@ -94,10 +94,10 @@ static void wake(struct digest *d)
 
 static void retry_came(struct dataop_retry *retry)
 {
-	wake((struct digest *)((char *)retry - offsetof(struct digest, retry)));
+	wake((struct checksum *)((char *)retry - offsetof(struct checksum, retry)));
 }
 
-static void put_buffer(struct digest *d, void *buf)
+static void put_buffer(struct checksum *d, void *buf)
 {
 	if (buf)
 		bufpool_put(d->params.dataops->bufs, BUFPOOL_COPY, buf, SLICE_BYTES);
@@ -106,8 +106,8 @@ static void put_buffer(struct digest *d, void *buf)
 /* Only here it is this waiter's turn. */
 static void bufs_came(struct bufpool_waiter *waiter)
 {
-	struct digest *d =
-		(struct digest *)((char *)waiter - offsetof(struct digest, bufs));
+	struct checksum *d =
+		(struct checksum *)((char *)waiter - offsetof(struct checksum, bufs));
 	void *buf = bufpool_get(d->params.dataops->bufs, BUFPOOL_COPY, SLICE_BYTES);
 
 	pthread_mutex_lock(&d->lock);
@@ -118,7 +118,7 @@ static void bufs_came(struct bufpool_waiter *waiter)
 	wake(d);
 }
 
-void digest_cancel(struct digest *d)
+void checksum_cancel(struct checksum *d)
 {
 	pthread_mutex_lock(&d->lock);
 	d->cancelled = true;
@@ -126,14 +126,14 @@ void digest_cancel(struct digest *d)
 	wake(d);
 }
 
-void digest_get_result(struct digest *d, struct digest_result *ret)
+void checksum_get_result(struct checksum *d, struct checksum_result *ret)
 {
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&d->lock);
 
 	*ret = d->result;
 }
 
-static void fail_locked(struct digest *d, int error, const char *reason)
+static void fail_locked(struct checksum *d, int error, const char *reason)
 {
 	if (d->result.error)
 		return;
@@ -141,10 +141,10 @@ static void fail_locked(struct digest *d, int error, const char *reason)
 	snprintf(d->result.reason, sizeof(d->result.reason), "%s", reason);
 }
 
-static void tell_hex(struct digest *d)
+static void tell_hex(struct checksum *d)
 {
 	uint8_t sum[SHA256_DIGEST_SIZE];
-	char hex[DIGEST_HEX_SIZE];
+	char hex[CHECKSUM_HEX_SIZE];
 
 	sha256_digest(&d->sha, sizeof(sum), sum);
 	for (size_t i = 0; i < sizeof(sum); i++)
@@ -155,7 +155,7 @@ static void tell_hex(struct digest *d)
 }
 
 /* By the work, when nothing is under way. */
-static void finish(struct digest *d)
+static void finish(struct checksum *d)
 {
 	pthread_mutex_lock(&d->lock);
 	d->finished = true;
@@ -169,12 +169,12 @@ static void finish(struct digest *d)
 		put_buffer(d, d->slices[i].buf);
 	engine_data_close(d->params.handle);
 	d->params.done(d->params.opaque);
-	digest_unref(d);
+	checksum_unref(d);
 }
 
 /* ---- reading --------------------------------------------------------------------- */
 
-static bool is_away(const struct digest *d)
+static bool is_away(const struct checksum *d)
 {
 	for (int i = 0; i < 2; i++)
 		if (d->params.volumes[i] && !volume_is_ready(d->params.volumes[i]))
@@ -185,9 +185,9 @@ static bool is_away(const struct digest *d)
 /* It is tried again, or that is the end.  The lock is not held. */
 static void read_failed(struct slice *s, int error)
 {
-	struct digest *d = s->digest;
+	struct checksum *d = s->digest;
 	bool away = is_away(d);
-	char reason[DIGEST_REASON_MAX];
+	char reason[CHECKSUM_REASON_MAX];
 
 	snprintf(reason, sizeof(reason),
 		 "%s: bytes %" PRIu64 " to %" PRIu64 " cannot be read: %s", d->name,
@@ -205,7 +205,7 @@ static void read_failed(struct slice *s, int error)
 static void slice_read(struct engine_io *io, int error, const void *buf, size_t n)
 {
 	struct slice *s = io->opaque;
-	struct digest *d = s->digest;
+	struct checksum *d = s->digest;
 
 	if (error || n != s->length) {
 		read_failed(s, error ? error : -EIO);
@@ -217,11 +217,11 @@ static void slice_read(struct engine_io *io, int error, const void *buf, size_t 
 		pthread_mutex_unlock(&d->lock);
 	}
 	wake(d);
-	digest_unref(d);
+	checksum_unref(d);
 }
 
 /* A buffer that nothing is read into, nor was; NULL: there is none. */
-static void *take_idle(struct digest *d)
+static void *take_idle(struct checksum *d)
 {
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&d->lock);
 
@@ -235,7 +235,7 @@ static void *take_idle(struct digest *d)
 }
 
 /* Others may wait for what this one needs no more. */
-static void put_idle(struct digest *d)
+static void put_idle(struct checksum *d)
 {
 	void *buf;
 
@@ -246,7 +246,7 @@ static void put_idle(struct digest *d)
 /* A buffer, if it has none; false: it will be called for. */
 static bool get_buffer(struct slice *s)
 {
-	struct digest *d = s->digest;
+	struct checksum *d = s->digest;
 
 	if (!s->buf)
 		s->buf = take_idle(d);
@@ -258,7 +258,7 @@ static bool get_buffer(struct slice *s)
 }
 
 /* The next slice to be read; NULL: none. */
-static struct slice *next_slice(struct digest *d, bool retried)
+static struct slice *next_slice(struct checksum *d, bool retried)
 {
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&d->lock);
 	uint64_t left = d->params.size - d->next;
@@ -282,7 +282,7 @@ static struct slice *next_slice(struct digest *d, bool retried)
 	return s;
 }
 
-static void start_slices(struct digest *d, bool retried)
+static void start_slices(struct checksum *d, bool retried)
 {
 	struct slice *s;
 
@@ -307,7 +307,7 @@ static void start_slices(struct digest *d, bool retried)
 /* ---- taking in ------------------------------------------------------------------- */
 
 /* The first slice, if it was read. */
-static struct slice *first_read(struct digest *d)
+static struct slice *first_read(struct checksum *d)
 {
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&d->lock);
 	struct slice *s = &d->slices[d->head];
@@ -316,7 +316,7 @@ static struct slice *first_read(struct digest *d)
 }
 
 /* A few, then others have the worker. */
-static void take_in(struct digest *d)
+static void take_in(struct checksum *d)
 {
 	struct slice *s;
 
@@ -335,7 +335,7 @@ static void take_in(struct digest *d)
 }
 
 /* Whether it has ended, and nothing is under way. */
-static bool is_over(struct digest *d)
+static bool is_over(struct checksum *d)
 {
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&d->lock);
 
@@ -348,8 +348,8 @@ static bool is_over(struct digest *d)
 
 static void walk(struct work *work)
 {
-	struct digest *d =
-		(struct digest *)((char *)work - offsetof(struct digest, work));
+	struct checksum *d =
+		(struct checksum *)((char *)work - offsetof(struct checksum, work));
 	bool away = is_away(d), again;
 
 	pthread_mutex_lock(&d->lock);
@@ -357,7 +357,7 @@ static void walk(struct work *work)
 	pthread_mutex_unlock(&d->lock);
 	if (is_over(d)) {
 		finish(d);
-		digest_unref(d);
+		checksum_unref(d);
 		return;
 	}
 	start_slices(d, !away);
@@ -371,12 +371,12 @@ static void walk(struct work *work)
 		workers_submit(d->params.dataops->workers, &d->work);
 	pthread_mutex_unlock(&d->lock);
 	if (!again)
-		digest_unref(d);
+		checksum_unref(d);
 }
 
-int digest_start(const struct digest_params *params, struct digest **ret_digest)
+int checksum_start(const struct checksum_params *params, struct checksum **ret_digest)
 {
-	struct digest *d = calloc(1, sizeof(*d));
+	struct checksum *d = calloc(1, sizeof(*d));
 
 	if (!d)
 		return -ENOMEM;
