@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "conf/cleanup.h"
+#include "engine/fullio.h"
 
 enum {
 	PAGE_SIZE = CHUNKMAP_PAGE_SIZE,
@@ -56,40 +57,6 @@ static uint64_t checksum_of(const void *data, size_t size)
 	return h;
 }
 
-static int read_full(int fd, void *buf, size_t size, off_t offset)
-{
-	while (size > 0) {
-		ssize_t n = pread(fd, buf, size, offset);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (n == 0)
-			return -EUCLEAN;
-		buf = (char *)buf + n;
-		size -= n;
-		offset += n;
-	}
-	return 0;
-}
-
-static int write_full(int fd, const void *buf, size_t size, off_t offset)
-{
-	while (size > 0) {
-		ssize_t n = pwrite(fd, buf, size, offset);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		buf = (const char *)buf + n;
-		size -= n;
-		offset += n;
-	}
-	return 0;
-}
-
 int chunkmap_file_check_params(const struct chunkmap_params *params)
 {
 	uint32_t size = params->chunk_size;
@@ -130,7 +97,7 @@ static int header_check(int fd, const struct chunkmap_params *params)
 	struct stat st;
 	int r;
 
-	r = read_full(fd, &h, sizeof(h), 0);
+	r = fullio_read(fd, &h, sizeof(h), 0);
 	if (r < 0)
 		return r;
 	if (memcmp(h.magic, header_magic, sizeof(h.magic)) != 0 ||
@@ -174,7 +141,7 @@ static int file_fill(int fd, const struct chunkmap_params *params)
 		return -errno;
 	/* The mark block is written too, so that it is allocated. */
 	header_fill((struct header *)blocks, params);
-	r = write_full(fd, blocks, sizeof(blocks), 0);
+	r = fullio_write(fd, blocks, sizeof(blocks), 0);
 	if (r >= 0)
 		r = allocate_pages(fd, chunkmap_file_n_pages(params) * PAGE_SIZE);
 	if (r < 0)
@@ -220,7 +187,7 @@ int chunkmap_file_read(int fd, uint64_t index, size_t n, uint64_t *words)
 	size_t i;
 	int r;
 
-	r = read_full(fd, words, n * PAGE_SIZE, PAGES_OFFSET + index * PAGE_SIZE);
+	r = fullio_read(fd, words, n * PAGE_SIZE, PAGES_OFFSET + index * PAGE_SIZE);
 	if (r < 0)
 		return r;
 	for (i = 0; i < n * PAGE_WORDS; i++)
@@ -235,7 +202,7 @@ int chunkmap_file_write(int fd, uint64_t index, const uint64_t *words)
 
 	for (i = 0; i < PAGE_WORDS; i++)
 		le[i] = htole64(words[i]);
-	return write_full(fd, le, PAGE_SIZE, PAGES_OFFSET + index * PAGE_SIZE);
+	return fullio_write(fd, le, PAGE_SIZE, PAGES_OFFSET + index * PAGE_SIZE);
 }
 
 int chunkmap_file_sync(int fd)
@@ -270,7 +237,7 @@ int chunkmap_file_write_mark(int fd, const char *text)
 	memcpy(mark.text, text, len);
 	if (len > 0)
 		mark.checksum = htole64(checksum_of(mark.text, sizeof(mark.text)));
-	r = write_full(fd, &mark, sizeof(mark), MARK_OFFSET);
+	r = fullio_write(fd, &mark, sizeof(mark), MARK_OFFSET);
 	return r < 0 ? r : chunkmap_file_sync(fd);
 }
 
@@ -290,7 +257,7 @@ int chunkmap_file_read_mark(int fd, char *buf, size_t size)
 	int r;
 
 	assert(size > 0);
-	r = read_full(fd, &mark, sizeof(mark), MARK_OFFSET);
+	r = fullio_read(fd, &mark, sizeof(mark), MARK_OFFSET);
 	if (r < 0)
 		return r;
 	len = strnlen(mark.text, sizeof(mark.text));

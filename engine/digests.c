@@ -19,6 +19,7 @@
 
 #include "conf/cleanup.h"
 #include "engine/bitmap.h"
+#include "engine/fullio.h"
 
 enum {
 	BLOCK = 4096,
@@ -87,38 +88,6 @@ static size_t bitmap_words(const struct digests *d)
 	return (d->n_regions + 63) / 64;
 }
 
-static int write_full(int fd, const void *buf, size_t size, uint64_t offset)
-{
-	while (size > 0) {
-		ssize_t n = pwrite(fd, buf, size, (off_t)offset);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? -errno : -EIO;
-		buf = (const char *)buf + n;
-		size -= (size_t)n;
-		offset += (uint64_t)n;
-	}
-	return 0;
-}
-
-static int read_full(int fd, void *buf, size_t size, uint64_t offset)
-{
-	while (size > 0) {
-		ssize_t n = pread(fd, buf, size, (off_t)offset);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? -errno : -EUCLEAN;
-		buf = (char *)buf + n;
-		size -= (size_t)n;
-		offset += (uint64_t)n;
-	}
-	return 0;
-}
-
 /* ---- the file --------------------------------------------------------------------- */
 
 static void header_fill(struct header *h, const struct digests_params *params)
@@ -147,7 +116,7 @@ static void write_state_locked(struct digests *d)
 			   .distrusted = htole64(d->distrusted) };
 
 	s.checksum = htole64(state_checksum(&s, d->generation));
-	if (write_full(d->fd, &s, sizeof(s), STATE_OFFSET) < 0)
+	if (fullio_write(d->fd, &s, sizeof(s), STATE_OFFSET) < 0)
 		d->distrusted = true;
 }
 
@@ -180,10 +149,10 @@ static int fill_file(int fd, const struct digests_params *params)
 	if (ftruncate(fd, (off_t)file_size(&d)) < 0)
 		return -errno;
 	for (uint64_t at = BLOCK; at < d.entries && !r; at += BLOCK)
-		r = write_full(fd, block, BLOCK, at);
+		r = fullio_write(fd, block, BLOCK, at);
 	if (!r) {
 		header_fill((struct header *)block, params);
-		r = write_full(fd, block, BLOCK, 0);
+		r = fullio_write(fd, block, BLOCK, 0);
 	}
 	return r;
 }
@@ -206,7 +175,7 @@ static int check_header(struct digests *d, const struct digests_params *params)
 {
 	struct header expected, h;
 	struct stat st;
-	int r = read_full(d->fd, &h, sizeof(h), 0);
+	int r = fullio_read(d->fd, &h, sizeof(h), 0);
 
 	if (r < 0)
 		return r;
@@ -250,11 +219,11 @@ static int read_file(struct digests *d, const struct digests_params *params)
 	d->wanted = calloc(n + 1, sizeof(uint64_t));
 	if (!d->is_void || !d->wanted)
 		return -ENOMEM;
-	r = read_full(d->fd, d->is_void, n * sizeof(uint64_t), BLOCK);
+	r = fullio_read(d->fd, d->is_void, n * sizeof(uint64_t), BLOCK);
 	for (size_t i = 0; i < n; i++)
 		d->is_void[i] = le64toh(d->is_void[i]);
 	if (!r)
-		r = read_full(d->fd, &s, sizeof(s), STATE_OFFSET);
+		r = fullio_read(d->fd, &s, sizeof(s), STATE_OFFSET);
 	if (r < 0)
 		return r;
 	take_state(d, &s);
@@ -333,7 +302,7 @@ static bool is_void_locked(const struct digests *d, uint64_t chunk)
 void digests_get(struct digests *d, uint64_t chunk, uint64_t n, struct digest *ret)
 {
 	assert(chunk <= d->n_chunks && n <= d->n_chunks - chunk);
-	if (read_full(d->fd, ret, n * sizeof(*ret), d->entries + chunk * sizeof(*ret)) <
+	if (fullio_read(d->fd, ret, n * sizeof(*ret), d->entries + chunk * sizeof(*ret)) <
 	    0)
 		memset(ret, 0, n * sizeof(*ret));
 
@@ -400,7 +369,7 @@ void digests_write(struct digests *d, struct digests_batch *b)
 		const struct note *note = &b->notes[i];
 
 		/* One that is lost, or half of it, is unknown, or nobody's. */
-		if (write_full(d->fd, note->list, note->n * sizeof(note->list[0]),
+		if (fullio_write(d->fd, note->list, note->n * sizeof(note->list[0]),
 			       d->entries + note->chunk * sizeof(note->list[0])) < 0)
 			break;
 	}
@@ -476,7 +445,7 @@ static int write_words(struct digests *d, const uint64_t *words, size_t from, si
 
 		for (size_t i = 0; i < n; i++)
 			le[i] = htole64(words[from + i]);
-		r = write_full(d->fd, le, n * sizeof(le[0]),
+		r = fullio_write(d->fd, le, n * sizeof(le[0]),
 			       BLOCK + from * sizeof(le[0]));
 		from += n;
 	}
