@@ -279,6 +279,12 @@ static void draft_last(struct draft *d, char *text, size_t size)
 	d->job_error = text;
 }
 
+/* Of a pair of a Snapshot whose copy is not suspended any more. */
+static unsigned there_state(const struct pair *p)
+{
+	return p->written ? CIM_COPY_SKEWED : CIM_COPY_SYNCHRONIZED;
+}
+
 static int commit_completed(struct engine *e, struct pair *p, bool last)
 {
 	struct relationship *rel = p->rel;
@@ -294,8 +300,7 @@ static int commit_completed(struct engine *e, struct pair *p, bool last)
 	}
 	if (rel->row.sync_type == CIM_SYNC_SNAPSHOT &&
 	    p->copy_state == CIM_COPY_SUSPENDED)
-		d.pairs[p->n - 1].copy_state =
-			p->written ? CIM_COPY_SKEWED : CIM_COPY_SYNCHRONIZED;
+		d.pairs[p->n - 1].copy_state = there_state(p);
 	d.pairs[p->n - 1].complete = true;
 	d.pairs[p->n - 1].point = NULL;
 	if (last)
@@ -664,8 +669,8 @@ static int record_broken(struct engine *e, struct relationship *rel, const struc
 			 bool alone, int error, const char *reason)
 {
 	/* Of a Snapshot nothing is copied any more: its Detach ends. */
-	bool goes_on =
-		alone && rel->row.sync_type == CIM_SYNC_CLONE && !others_are_done(p);
+	bool snapshot = rel->row.sync_type == CIM_SYNC_SNAPSHOT;
+	bool goes_on = alone && !snapshot && !others_are_done(p);
 	char others[128] = "";
 	struct draft d;
 	int r = draft_begin(&d, rel);
@@ -675,6 +680,9 @@ static int record_broken(struct engine *e, struct relationship *rel, const struc
 	if (p)
 		snprintf(others, sizeof(others), "member %s broke", p->source->obj.name);
 	for (size_t i = 0; i < rel->n_pairs; i++) {
+		/* Resume is of a Detach only. */
+		if (snapshot && d.pairs[i].copy_state == CIM_COPY_SUSPENDED)
+			d.pairs[i].copy_state = there_state(rel->pairs[i]);
 		if (d.pairs[i].copy_state == CIM_COPY_BROKEN ||
 		    (alone && rel->pairs[i] != p))
 			continue;

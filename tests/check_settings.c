@@ -338,7 +338,7 @@ START_TEST(beside_a_broken_member_the_copy_can_be_suspended)
 END_TEST
 
 /* A member of a Snapshot that detaches: the others are Snapshots again, and stay so. */
-START_TEST(a_detach_ends_with_a_member_that_breaks)
+static void breaks_while_it_detaches(bool suspended)
 {
 	uint64_t g;
 
@@ -353,8 +353,11 @@ START_TEST(a_detach_ends_with_a_member_that_breaks)
 		   "OnGroupOrListError=Continue",
 		   0);
 	whole_rules(slow_rules);
-	set_rules("h.rules", medium_rules);
+	set_rules("h.rules", slow_rules);
 	whole_control(g, "Detach", CIM_RETURN_JOB_STARTED);
+	if (suspended)
+		whole_control(g, "Suspend", 0);
+	set_rules("h.rules", medium_rules);
 	whole_until(whole_pair(g, 2).copy_state == CIM_COPY_BROKEN);
 	ck_assert_uint_eq(whole_job(g).state, CIM_JOB_EXCEPTION);
 	ck_assert_uint_eq(whole_pair(g, 1).copy_state, CIM_COPY_SYNCHRONIZED);
@@ -370,6 +373,17 @@ START_TEST(a_detach_ends_with_a_member_that_breaks)
 	whole_content("f", before);
 	whole_is("g_1", before);
 	whole_teardown();
+}
+
+START_TEST(a_detach_ends_with_a_member_that_breaks)
+{
+	breaks_while_it_detaches(false);
+}
+END_TEST
+
+START_TEST(so_does_a_detach_that_is_suspended)
+{
+	breaks_while_it_detaches(true);
 }
 END_TEST
 
@@ -755,6 +769,7 @@ int main(void)
 		continue_lets_the_others_end,
 		beside_a_broken_member_the_copy_can_be_suspended,
 		a_detach_ends_with_a_member_that_breaks,
+		so_does_a_detach_that_is_suspended,
 		a_manual_copy_is_suspended_by_a_new_login,
 		a_manual_copy_is_suspended_by_a_login_of_its_target,
 		an_automatic_copy_goes_on,
