@@ -876,7 +876,7 @@ static void storm(bool is_calm, bool is_lun, bool with_digests)
 	pthread_t threads[ROWS(fns)];
 	uint64_t end = timefmt_monotonic_ns() + (uint64_t)(seconds	? atoi(seconds) :
 							   with_digests ? 2 :
-									  4) *
+									  3) *
 							UINT64_C(1000000000);
 	unsigned n_lives = 0;
 

@@ -23,6 +23,7 @@ fill_random "$(lun_file 3 1)" 16M 3
 add_lun 3 1 16M
 start_proxy s
 start_proxy t
+daemon_conf="io_timeout = 4"
 write_conf <<-END
 	[element s1]
 	url = $(lun_url 1 1 "${proxy_port[s]}")
@@ -30,7 +31,6 @@ write_conf <<-END
 	[element t1]
 	url = $(lun_url 2 1 "${proxy_port[t]}")
 	access = exclusive
-	io_timeout = 4
 	[element log0]
 	url = $(lun_url 3 1)
 	access = exclusive
