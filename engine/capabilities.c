@@ -99,7 +99,7 @@ static void types_with_input(struct strbuf *b)
 
 static bool is_accessible(unsigned sync_type, unsigned state)
 {
-	return state == CIM_COPY_SYNCHRONIZED || state == CIM_COPY_SKEWED ||
+	return TRANSITION_THERE & TRANSITION_IN(state) ||
 	       pair_state_reads_point(sync_type, state);
 }
 

@@ -115,15 +115,25 @@ static void put_refusals(void)
 		       transition_when(r) + 1);
 }
 
+/* "Fractured (of a Snapshot)", if a Clone does not lack it, and why. */
+static void put_lack(const char *name, const char *of_clone, const char *of_snapshot)
+{
+	const char *why = of_clone ? of_clone : of_snapshot;
+
+	if (why)
+		printf(".TP\n.B %s%s\n%c%s.\n", name, of_clone ? "" : " (of a Snapshot)",
+		       *why & ~0x20, why + 1);
+}
+
 static void put_lacking(void)
 {
 	for (size_t i = 0; i < cim_operation.n_values; i++) {
 		const struct cim_value *op = &cim_operation.values[i];
+		char name[64];
 
-		if (transition_why_not(op->number))
-			printf(".TP\n.B %s (%u)\n%c%s.\n", op->name, op->number,
-			       *transition_why_not(op->number) & ~0x20,
-			       transition_why_not(op->number) + 1);
+		snprintf(name, sizeof(name), "%s (%u)", op->name, op->number);
+		put_lack(name, transition_why_not(op->number, CIM_SYNC_CLONE),
+			 transition_why_not(op->number, CIM_SYNC_SNAPSHOT));
 	}
 }
 
@@ -131,14 +141,9 @@ static void put_never(void)
 {
 	for (size_t i = 0; i < cim_copy_state.n_values; i++) {
 		const struct cim_value *state = &cim_copy_state.values[i];
-		const char *clone = transition_why_never(CIM_SYNC_CLONE, state->number);
-		const char *snapshot =
-			transition_why_never(CIM_SYNC_SNAPSHOT, state->number);
-		const char *why = clone ? clone : snapshot;
 
-		if (why)
-			printf(".TP\n.B %s%s\n%c%s.\n", state->name,
-			       clone ? "" : " (of a Snapshot)", *why & ~0x20, why + 1);
+		put_lack(state->name, transition_why_never(CIM_SYNC_CLONE, state->number),
+			 transition_why_never(CIM_SYNC_SNAPSHOT, state->number));
 	}
 }
 

@@ -344,6 +344,8 @@ static unsigned sync_state(unsigned copy_state)
 		return CIM_SYNC_STATE_COPY_IN_PROGRESS;
 	case CIM_COPY_SUSPENDED:
 		return CIM_SYNC_STATE_QUIESCED;
+	case CIM_COPY_FRACTURED:
+		return CIM_SYNC_STATE_FRACTURED;
 	case CIM_COPY_BROKEN:
 	case CIM_COPY_ABORTED:
 		return CIM_SYNC_STATE_BROKEN;

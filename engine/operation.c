@@ -376,6 +376,22 @@ static void give_up(struct engine *e, struct relationship *rel, bool force,
 		  o);
 }
 
+/* The copies are there for good; what is written to them changes no CopyState any more. */
+static void fracture(struct engine *e, struct relationship *rel, bool force,
+		     struct outcome *o)
+{
+	struct draft d;
+	int r = draft_begin(&d, rel);
+
+	(void)force;
+	if (r >= 0) {
+		for (size_t i = 0; i < rel->n_pairs; i++)
+			d.pairs[i].copy_state = CIM_COPY_FRACTURED;
+		r = draft_commit(e, &d);
+	}
+	carry_out(r, o);
+}
+
 /* What carries an operation out; where that is allowed says transition.c. */
 static const struct {
 	unsigned number;
@@ -389,6 +405,7 @@ static const struct {
 	{ CIM_OP_SUSPEND, suspend },
 	{ CIM_OP_RESUME, resume },
 	{ CIM_OP_ABORT, give_up },
+	{ CIM_OP_FRACTURE, fracture },
 	{ CIM_OP_RESYNC_REPLICA, resync },
 	{ CIM_OP_RESTORE_FROM_REPLICA, restore },
 	{ CIM_OP_RETURN_TO_RESOURCE_POOL, return_to_pool },
@@ -428,7 +445,7 @@ void operation_allowed(const struct relationship *rel, struct strbuf *b)
 static void not_supported(const char *name, unsigned number, unsigned sync_type,
 			  struct outcome *o)
 {
-	const char *why = transition_why_not(number);
+	const char *why = transition_why_not(number, sync_type);
 
 	outcome_fail(o, CIM_RETURN_NOT_SUPPORTED, 0,
 		     "%s is not supported for a %s%s%s; read control for what is", name,

@@ -48,13 +48,11 @@ struct pair_digest {
 	int result; /* of the opening */
 };
 
-#define THERE (TRANSITION_IN(CIM_COPY_SYNCHRONIZED) | TRANSITION_IN(CIM_COPY_SKEWED))
-
 /* ---- what it says ---------------------------------------------------------------- */
 
 static bool is_there(const struct pair *p)
 {
-	return THERE & TRANSITION_IN(p->copy_state);
+	return TRANSITION_THERE & TRANSITION_IN(p->copy_state);
 }
 
 /* The lock is held. */
@@ -361,7 +359,9 @@ static void write_start(struct engine *e, struct pair *p, struct outcome *o)
 	char states[64];
 	int r;
 
-	transition_describe_states(THERE, states, sizeof(states));
+	transition_describe_states(TRANSITION_THERE &
+					   transition_states(p->rel->row.sync_type),
+				   states, sizeof(states));
 	if (busy) {
 		outcome_fail(o, CIM_RETURN_IN_USE, 0,
 			     "digest: job %s works on \"%s\"; wait for its end",

@@ -14,7 +14,7 @@
 #define COPYING (IN(CIM_COPY_UNSYNCHRONIZED) | IN(CIM_COPY_SUSPENDED))
 #define ENDED (IN(CIM_COPY_BROKEN) | IN(CIM_COPY_ABORTED))
 #define OF_SNAPSHOT (ESTABLISHED | THERE | IN(CIM_COPY_SUSPENDED) | ENDED)
-#define OF_CLONE (ESTABLISHED | THERE | COPYING | ENDED)
+#define OF_CLONE (ESTABLISHED | TRANSITION_THERE | COPYING | ENDED)
 
 enum { STAYS = TRANSITION_STAYS, JOB = CIM_RETURN_JOB_STARTED };
 #define ENDS TRANSITION_ENDS
@@ -26,6 +26,7 @@ enum { STAYS = TRANSITION_STAYS, JOB = CIM_RETURN_JOB_STARTED };
 #define UNSYNCHRONIZED IN(CIM_COPY_UNSYNCHRONIZED)
 #define SYNCHRONIZED IN(CIM_COPY_SYNCHRONIZED)
 #define SUSPENDED IN(CIM_COPY_SUSPENDED)
+#define FRACTURED IN(CIM_COPY_FRACTURED)
 #define ABORTED IN(CIM_COPY_ABORTED)
 #define BROKEN IN(CIM_COPY_BROKEN)
 #define SNAPSHOT CIM_SYNC_SNAPSHOT
@@ -50,9 +51,9 @@ static const struct transition rows[] = {
 
 	{ CIM_OP_ACTIVATE, CLONE, ESTABLISHED, UNSYNCHRONIZED, JOB, SYNCHRONIZED },
 	{ CIM_OP_DEACTIVATE, CLONE, COPYING, INACTIVE },
-	{ CIM_OP_DETACH, CLONE, THERE, ENDS, 0, 0, ALSO_THEN },
+	{ CIM_OP_DETACH, CLONE, TRANSITION_THERE, ENDS, 0, 0, ALSO_THEN },
 	{ CIM_OP_DETACH, CLONE, UNSYNCHRONIZED, STAYS, JOB, ENDS, ALSO_THEN },
-	{ CIM_OP_DISSOLVE, CLONE, THERE, ENDS, 0, 0, ALSO_THEN },
+	{ CIM_OP_DISSOLVE, CLONE, TRANSITION_THERE, ENDS, 0, 0, ALSO_THEN },
 	{ CIM_OP_DISSOLVE, CLONE, UNSYNCHRONIZED, STAYS, JOB, ENDS, ALSO_THEN },
 	{ CIM_OP_SUSPEND, CLONE, UNSYNCHRONIZED, SUSPENDED, 0, 0, ALSO_THEN },
 	{ CIM_OP_SUSPEND, CLONE, THERE | BROKEN, STAYS, 0, 0, ALSO_THEN, BESIDE },
@@ -61,11 +62,12 @@ static const struct transition rows[] = {
 	{ CIM_OP_ABORT, CLONE, COPYING, ABORTED, 0, 0, ALSO_THEN },
 	{ CIM_OP_ABORT, CLONE, THERE, ABORTED | STAYS, 0, 0, ALSO_THEN, BESIDE },
 	{ CIM_OP_ABORT, CLONE, BROKEN, STAYS, 0, 0, ALSO_THEN, BESIDE },
-	{ CIM_OP_RESYNC_REPLICA, CLONE, COPYING | THERE | ENDED, UNSYNCHRONIZED, JOB,
+	{ CIM_OP_FRACTURE, CLONE, THERE, FRACTURED },
+	{ CIM_OP_RESYNC_REPLICA, CLONE, COPYING | TRANSITION_THERE | ENDED, UNSYNCHRONIZED, JOB,
 	  SYNCHRONIZED },
-	{ CIM_OP_RESTORE_FROM_REPLICA, CLONE, THERE, STAYS, JOB },
+	{ CIM_OP_RESTORE_FROM_REPLICA, CLONE, TRANSITION_THERE, STAYS, JOB },
 	{ CIM_OP_RETURN_TO_RESOURCE_POOL, CLONE, OF_CLONE, ENDS, 0, 0, ALSO_THEN },
-	{ CIM_OP_VERIFY, CLONE, THERE, STAYS, JOB },
+	{ CIM_OP_VERIFY, CLONE, TRANSITION_THERE, STAYS, JOB },
 
 	{ 0, SNAPSHOT, SYNCHRONIZED, IN(CIM_COPY_SKEWED), .by = "a write to the image" },
 	{ 0, SNAPSHOT, SUSPENDED, THERE, .by = "all that lacked was read by users" },
@@ -197,12 +199,11 @@ const char *transition_when(enum transition_refusal refusal)
 	return refusals[refusal].when;
 }
 
-/* Fracture and Split (CIM) cut a target off from what its source writes from then on,
- * with a track of the changes.  A copy of an instant is cut off by nature. */
-#define CUTS                                                                      \
-	"it cuts a target off from later writes to its source, and none of them " \
-	"reaches a copy of an instant; Suspend holds the copy, Detach ends the "  \
-	"relationship, ResyncReplica copies anew"
+/* Split (CIM) is a Fracture for which the source is held, so that the target is
+ * consistent.  The copy of an instant is, or is not, from that instant on. */
+#define CUTS                                                                        \
+	"it is an operation of a Mirror; a Clone is as consistent as its instant, " \
+	"and Fracture cuts it off"
 #define SWAPS "it is an operation of a Mirror, and there is none yet"
 #define RESETS \
 	"it changes when a Mirror is written, and a copy of an instant is not written to"
@@ -213,16 +214,23 @@ const char *transition_when(enum transition_refusal refusal)
 #define CHOSEN "it is chosen by the parameter Consistency of the spec"
 #define PAIRS "the pairs are those of the spec; write a new one"
 
+/* What a Snapshot lacks it has from its source, so that nothing can cut it off. */
+#define READS_ON                                                            \
+	"a Snapshot has what it lacks from its source; Detach fills its image, " \
+	"and a Clone can be fractured"
+
+/* sync_type 0: of every one. */
 static const struct {
 	unsigned operation;
 	const char *why;
+	unsigned sync_type;
 } lacking[] = {
 	{ CIM_OP_ACTIVATE_CONSISTENCY, CHOSEN },
 	{ CIM_OP_ADD_SYNC_PAIR, PAIRS },
 	{ CIM_OP_DEACTIVATE_CONSISTENCY, CHOSEN },
 	{ CIM_OP_FAILOVER, SWAPS },
 	{ CIM_OP_FAILBACK, SWAPS },
-	{ CIM_OP_FRACTURE, CUTS },
+	{ CIM_OP_FRACTURE, READS_ON, SNAPSHOT },
 	{ CIM_OP_REMOVE_SYNC_PAIR, PAIRS },
 	{ CIM_OP_RESET_TO_SYNC, RESETS },
 	{ CIM_OP_RESET_TO_ASYNC, RESETS },
@@ -235,10 +243,11 @@ static const struct {
 	{ CIM_OP_RESET_REPLICA, RESET },
 };
 
-const char *transition_why_not(unsigned operation)
+const char *transition_why_not(unsigned operation, unsigned sync_type)
 {
 	for (size_t i = 0; i < sizeof(lacking) / sizeof(lacking[0]); i++)
-		if (lacking[i].operation == operation)
+		if (lacking[i].operation == operation &&
+		    (!lacking[i].sync_type || lacking[i].sync_type == sync_type))
 			return lacking[i].why;
 	return NULL;
 }
@@ -248,7 +257,7 @@ static const struct {
 	const char *why;
 } unreached[] = {
 	{ CIM_COPY_UNSYNCHRONIZED, "a Snapshot shows its instant from that instant on" },
-	{ CIM_COPY_FRACTURED, "Fracture is an operation of a Mirror" },
+	{ CIM_COPY_FRACTURED, "Fracture is an operation of a Clone" },
 	{ CIM_COPY_SPLIT, "Split is an operation of a Mirror" },
 	{ CIM_COPY_FAILEDOVER, "Failover is an operation of a Mirror" },
 	{ CIM_COPY_MIXED, "it is the CopyState of a group whose members differ" },

@@ -20,6 +20,10 @@
 enum {
 	TRANSITION_STAYS = 1u << 0, /* the pair stays as it is */
 };
+/* Those in which a Clone has all of its instant, and a Snapshot shows it. */
+#define TRANSITION_THERE                                                           \
+	(TRANSITION_IN(CIM_COPY_SYNCHRONIZED) | TRANSITION_IN(CIM_COPY_SKEWED) | \
+	 TRANSITION_IN(CIM_COPY_FRACTURED))
 /* The relationship ends, with all its pairs. */
 #define TRANSITION_ENDS TRANSITION_IN(CIM_COPY_NOT_APPLICABLE)
 
@@ -79,8 +83,8 @@ enum transition_refusal transition_check(unsigned operation, unsigned sync_type,
 /* The code that it is answered with, and when that is, as a clause. */
 unsigned transition_code(enum transition_refusal refusal);
 const char *transition_when(enum transition_refusal refusal);
-/* Why no SyncType has an operation, and what to do instead; NULL: one has it. */
-const char *transition_why_not(unsigned operation);
+/* Why the SyncType lacks an operation, and what to do instead; NULL: it has it. */
+const char *transition_why_not(unsigned operation, unsigned sync_type);
 /* Why no pair of the SyncType is ever in a CopyState; NULL: one can be. */
 const char *transition_why_never(unsigned sync_type, unsigned state);
 

@@ -433,6 +433,91 @@ START_TEST(what_is_in_use_is_not_removed)
 }
 END_TEST
 
+static bool lists(uint64_t g, const char *operation)
+{
+	return strstr(whole_list(ENGINE_GROUP, g, GROUP_CONTROL), operation);
+}
+
+/* Over writes, a Verify, a restart and a restore, until it is copied anew. */
+START_TEST(a_fractured_clone_stays_so_when_it_is_written)
+{
+	struct pair_info pair;
+	uint64_t g, since;
+
+	whole_setup();
+	g = whole_replica(
+		"g", "SourceElement=a SyncType=Clone WaitForCopyState=Synchronized", 0);
+	whole_content("a", after);
+	since = engine_sequence(engine);
+	whole_forget();
+	whole_control(g, "Fracture", 0);
+	pair = whole_pair(g, 1);
+	ck_assert_uint_eq(pair.copy_state, CIM_COPY_FRACTURED);
+	ck_assert_uint_eq(pair.sync_state, CIM_SYNC_STATE_FRACTURED);
+	ck_assert_uint_eq(pair.percent_synced, 100);
+	ck_assert_uint_eq(whole_info(g).progress_status, CIM_PROGRESS_COMPLETED);
+	ck_assert_int_eq(engine_wait_check(engine, g, CIM_COPY_FRACTURED, since), 1);
+	ck_assert_int_eq(engine_wait_check(engine, g, CIM_COPY_SYNCHRONIZED, since), 1);
+	whole_until(whole_events(ENGINE_GROUP, g, GROUP_COPY_STATE) >= 1 &&
+		    whole_events(ENGINE_GROUP, g, GROUP_CONTROL) >= 1 &&
+		    whole_events(ENGINE_PAIR, pair.id, PAIR_COPY_STATE) >= 1);
+
+	whole_fill("g_1", 9, 9);
+	set_chunk(after, 9, 9);
+	ck_assert_uint_eq(whole_state(g), CIM_COPY_FRACTURED);
+	whole_control(g, "Verify", CIM_RETURN_JOB_STARTED);
+	whole_until(whole_job(g).state == CIM_JOB_COMPLETED);
+	ck_assert_ptr_nonnull(strstr(whole_job(g).error_description, "differ"));
+	whole_stop();
+	ck_assert_int_eq(whole_start(), 0);
+	ck_assert_uint_eq(whole_state(g), CIM_COPY_FRACTURED);
+	whole_is("g_1", after);
+	whole_fill("g_1", 10, 10);
+	set_chunk(after, 10, 10);
+	ck_assert_uint_eq(whole_state(g), CIM_COPY_FRACTURED);
+
+	whole_control(g, "RestoreFromReplica", CIM_RETURN_JOB_STARTED);
+	whole_until(whole_job(g).state == CIM_JOB_COMPLETED);
+	ck_assert_uint_eq(whole_state(g), CIM_COPY_FRACTURED);
+	whole_is("a", after);
+	whole_fill("a", 11, 11);
+	set_chunk(after, 11, 11);
+	whole_control(g, "ResyncReplica", CIM_RETURN_JOB_STARTED);
+	whole_wait_state(g, CIM_COPY_SYNCHRONIZED);
+	whole_is("g_1", after);
+	whole_fill("g_1", 9, 19);
+	ck_assert_uint_eq(whole_state(g), CIM_COPY_SKEWED);
+	ck_assert(lists(g, "Fracture"));
+	whole_control(g, "Fracture", 0);
+	ck_assert(!lists(g, "Fracture"));
+	whole_control(g, "Detach", 0);
+	ck_assert(!whole_info(g).has_relationship);
+	set_chunk(after, 9, 19);
+	whole_is("g_1", after);
+	whole_teardown();
+}
+END_TEST
+
+/* A Fracture that is not recorded has not been. */
+START_TEST(a_fracture_that_the_store_does_not_take_is_none)
+{
+	struct engine_command cmd;
+	uint64_t g;
+
+	whole_setup();
+	g = whole_replica(
+		"g", "SourceElement=a SyncType=Clone WaitForCopyState=Synchronized", 0);
+	whole_sql(break_store);
+	whole_put(g, GROUP_CONTROL, "Fracture\n", &cmd);
+	whole_sql("DROP TRIGGER broken");
+	ck_assert_uint_eq(cmd.outcome.code, CIM_RETURN_FAILED);
+	ck_assert_uint_eq(whole_state(g), CIM_COPY_SYNCHRONIZED);
+	whole_fill("g_1", 9, 9);
+	ck_assert_uint_eq(whole_state(g), CIM_COPY_SKEWED);
+	whole_teardown();
+}
+END_TEST
+
 int main(void)
 {
 	const TTest *const tests[] = {
@@ -448,6 +533,8 @@ int main(void)
 		a_detached_snapshot_fills_itself_over_a_restart,
 		an_image_is_a_source_again_after_a_restart,
 		what_is_in_use_is_not_removed,
+		a_fractured_clone_stays_so_when_it_is_written,
+		a_fracture_that_the_store_does_not_take_is_none,
 	};
 
 	return unit_main("operation", tests, ROWS(tests));

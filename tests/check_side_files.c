@@ -275,6 +275,26 @@ START_TEST(a_digest_of_a_clone_is_what_sha256sum_says)
 }
 END_TEST
 
+START_TEST(a_fractured_clone_has_a_digest_until_it_is_written)
+{
+	uint64_t g;
+
+	whole_setup();
+	g = whole_replica(
+		"g", "SourceElement=a SyncType=Clone WaitForCopyState=Synchronized", 0);
+	begin(g, 1);
+	end_well(g);
+	whole_control(g, "Fracture", 0);
+	check_line(g, 1, "g_1");
+	whole_fill("g_1", 9, 9);
+	ck_assert_str_eq(digest_of(g, 1), "");
+	begin(g, 1);
+	end_well(g);
+	check_line(g, 1, "g_1");
+	whole_teardown();
+}
+END_TEST
+
 START_TEST(a_digest_of_a_snapshot_is_what_sha256sum_says)
 {
 	digest_once("SourceElement=f SyncType=Snapshot");
@@ -609,8 +629,8 @@ START_TEST(what_is_not_there_has_no_digest)
 		int error;
 		const char *sentence;
 	} rows[] = {
-		{ "sha256\n", CIM_RETURN_FAILED, EIO, "Synchronized, Skewed" },
-		{ "1\n", CIM_RETURN_FAILED, EIO, "Synchronized, Skewed" },
+		{ "sha256\n", CIM_RETURN_FAILED, EIO, "Synchronized, Fractured, Skewed" },
+		{ "1\n", CIM_RETURN_FAILED, EIO, "Synchronized, Fractured, Skewed" },
 		{ "md5\n", CIM_RETURN_INVALID_PARAMETER, EINVAL,
 		  "\"md5\"; write sha256" },
 		{ "\n", CIM_RETURN_INVALID_PARAMETER, EINVAL, "write sha256" },
@@ -655,6 +675,7 @@ int main(void)
 		a_map_of_a_lun_has_the_size_of_the_source,
 		a_medium_error_is_bad_sectors,
 		a_digest_of_a_clone_is_what_sha256sum_says,
+		a_fractured_clone_has_a_digest_until_it_is_written,
 		a_digest_of_a_snapshot_is_what_sha256sum_says,
 		a_snapshot_keeps_its_digest_when_the_source_is_written,
 		what_changes_a_clone_empties_its_digest,

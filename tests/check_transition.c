@@ -25,6 +25,7 @@ enum {
 	UNSYNCHRONIZED = CIM_COPY_UNSYNCHRONIZED,
 	SYNCHRONIZED = CIM_COPY_SYNCHRONIZED,
 	BROKEN = CIM_COPY_BROKEN,
+	FRACTURED = CIM_COPY_FRACTURED,
 	INACTIVE = CIM_COPY_INACTIVE,
 	SUSPENDED = CIM_COPY_SUSPENDED,
 	PREPARED = CIM_COPY_PREPARED,
@@ -68,6 +69,7 @@ static const struct {
 	{ CIM_OP_SUSPEND, 's' },
 	{ CIM_OP_RESUME, 'r' },
 	{ CIM_OP_ABORT, 'b' },
+	{ CIM_OP_FRACTURE, 'f' },
 	{ CIM_OP_RESYNC_REPLICA, 'y' },
 	{ CIM_OP_RESTORE_FROM_REPLICA, 'o' },
 	{ CIM_OP_RETURN_TO_RESOURCE_POOL, 'p' },
@@ -96,8 +98,12 @@ static const struct situation situations[] = {
 	{ CLONE, 0, { PREPARED }, "ap" },
 	{ CLONE, 0, { UNSYNCHRONIZED }, "dtsbyp" },
 	{ CLONE, 0, { SUSPENDED }, "drbyp" },
-	{ CLONE, 0, { SYNCHRONIZED }, "tyopv" },
-	{ CLONE, 0, { SKEWED }, "tyopv" },
+	{ CLONE, 0, { SYNCHRONIZED }, "tfyopv" },
+	{ CLONE, 0, { SKEWED }, "tfyopv" },
+	{ CLONE, 0, { FRACTURED }, "tyopv" },
+	{ CLONE, 0, { FRACTURED }, "tyopv", true },
+	{ CLONE, 0, { SKEWED, SYNCHRONIZED }, "tfyopv" },
+	{ CLONE, 0, { FRACTURED, FRACTURED }, "tyopv" },
 	{ CLONE, 0, { BROKEN }, "yp" },
 	{ CLONE, 0, { ABORTED }, "yp" },
 	{ CLONE, DETACHING, { UNSYNCHRONIZED }, "tsbp" },
@@ -127,6 +133,7 @@ static const struct {
 	{ CLONE, IN(INITIALIZED) | IN(INACTIVE) | IN(PREPARED), "Detach is refused" },
 	{ SNAPSHOT, IN(BROKEN) | IN(ABORTED), "a fault and Abort give the Detach up" },
 	{ CLONE, IN(BROKEN) | IN(ABORTED), "a fault and Abort give the Detach up" },
+	{ CLONE, IN(FRACTURED), "it is complete, and Detach ends it at once" },
 	{ CLONE, IN(SKEWED), "of one member: it has ended; of a mix: as Synchronized" },
 };
 
@@ -154,7 +161,7 @@ static unsigned held_state(const struct situation *s)
 static bool is_complete(const struct situation *s, unsigned i)
 {
 	if (s->sync_type == CLONE)
-		return s->states[i] == SYNCHRONIZED || s->states[i] == SKEWED;
+		return TRANSITION_THERE & IN(s->states[i]);
 	return n_pairs(s) == 2 && i == 0 &&
 	       (s->flags & DETACHING || s->states[1] == ABORTED);
 }
@@ -287,12 +294,14 @@ static void lead_to(uint64_t g, const struct situation *s)
 
 	if (s->states[0] == SKEWED)
 		whole_fill("g_1", 9, 9);
+	if (held_state(s) == FRACTURED)
+		whole_control(g, "Fracture", 0);
 	if (s->written)
 		whole_fill(last_image, 9, 9);
 	if (s->flags & DETACHING || (s->sync_type == SNAPSHOT && last == ABORTED))
 		whole_control(g, "Detach", CIM_RETURN_JOB_STARTED);
 	/* The first is complete: nothing of its point is needed any more. */
-	if (held_up(s) && is_complete(s, 0))
+	if (held_up(s) && is_complete(s, 0) && !is_complete(s, 1))
 		whole_until(count_rows("SELECT count(*) FROM pair WHERE point_id") == 1 &&
 			    (s->sync_type == SNAPSHOT ||
 			     whole_pair(g, 1).copy_state != UNSYNCHRONIZED));
@@ -526,8 +535,9 @@ static void check_refusal(uint64_t g, const struct situation *s, unsigned operat
 		if (from & IN(state))
 			ROW_HAS(row, cmd.outcome.sentence,
 				cim_name(&cim_copy_state, state));
-	if (transition_why_not(operation))
-		ROW_HAS(row, cmd.outcome.sentence, transition_why_not(operation));
+	if (!from)
+		ROW_HAS(row, cmd.outcome.sentence,
+			transition_why_not(operation, s->sync_type));
 	ROW_EQ(row, code == CIM_RETURN_NOT_SUPPORTED, !from);
 }
 
@@ -892,11 +902,11 @@ START_TEST(every_operation_has_a_row_or_a_reason)
 {
 	for (size_t i = 0; i < cim_operation.n_values; i++) {
 		unsigned operation = cim_operation.values[i].number;
-		unsigned from = transition_from(operation, SNAPSHOT) |
-				transition_from(operation, CLONE);
 
-		ROW_EQ(cim_operation.values[i].name, !!transition_why_not(operation),
-		       !from);
+		for (unsigned sync_type = SNAPSHOT; sync_type <= CLONE; sync_type++)
+			ROW_EQ(cim_operation.values[i].name,
+			       !!transition_why_not(operation, sync_type),
+			       !transition_from(operation, sync_type));
 	}
 	/* As in reference and MOF: 2 to 27, and LunFS's own. */
 	ck_assert_uint_eq(cim_operation.n_values, 27);
@@ -932,6 +942,9 @@ START_TEST(the_table_says_what_cim_says)
 		{ CIM_OP_ACTIVATE, INACTIVE, UNSYNCHRONIZED },
 		{ CIM_OP_ACTIVATE, PREPARED, UNSYNCHRONIZED },
 		{ CIM_OP_DEACTIVATE, UNSYNCHRONIZED, INACTIVE },
+		{ CIM_OP_FRACTURE, SYNCHRONIZED, FRACTURED },
+		{ CIM_OP_FRACTURE, SKEWED, FRACTURED },
+		{ CIM_OP_RESYNC_REPLICA, FRACTURED, UNSYNCHRONIZED },
 		{ CIM_OP_RESYNC_REPLICA, SYNCHRONIZED, UNSYNCHRONIZED },
 		{ CIM_OP_RESYNC_REPLICA, BROKEN, UNSYNCHRONIZED },
 		{ CIM_OP_RESYNC_REPLICA, ABORTED, UNSYNCHRONIZED },

@@ -31,7 +31,8 @@ note "$(cat capabilities/* | wc -l) values, each a line with number and name"
 # What a script would ask.
 grep -q '^11 Asynchronous Clone Local$' capabilities/SupportedReplicationTypes
 grep -qP '^8 Detach\tSyncType=Clone\tCopyState=' capabilities/GetSupportedGroupOperations
-must_fail grep -w Fracture capabilities/GetSupportedGroupOperations
+grep -qP '^12 Fracture\tSyncType=Clone\tCopyState=' capabilities/GetSupportedGroupOperations
+must_fail grep -w Split capabilities/GetSupportedGroupOperations
 must_fail grep Mirror capabilities/SupportedReplicationTypes
 assert_eq "2 Persistent" "$(cat capabilities/GetDefaultGroupPersistency)"
 assert_eq "2 Sequentially Consistent" "$(cat capabilities/GetDefaultConsistency)"
@@ -43,7 +44,7 @@ note "grep finds what is supported"
 # And that it is so.
 mkdir groups/g
 must_refuse groups/g/spec "SourceElement=a SyncType=Mirror" "Operation not supported"
-for operation in Fracture Detach; do
+for operation in Split Detach; do
 	echo "SourceElement=a SyncType=Clone WaitForCopyState=Synchronized" > groups/g/spec
 	if grep -qP "^\d+ $operation\tSyncType=Clone" capabilities/GetSupportedGroupOperations; then
 		echo $operation > groups/g/control

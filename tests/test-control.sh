@@ -222,7 +222,7 @@ note "an open image: In Use, and Force"
 # ---- what a Clone does not have ----
 
 begin sync small WaitForCopyState=Synchronized
-for operation in Failback Failover Fracture "Reverse Roles" Split \
+for operation in Failback Failover "Reverse Roles" Split \
 	Unprepare; do
 	must_fail put groups/sync/control "$operation"
 	assert_match "Operation not supported" "$OUTPUT" "$operation"
@@ -235,6 +235,25 @@ refused groups/sync/control Resume "4 Failed" "$eio" "from Suspended"
 refused groups/sync/control Suspend "4 Failed" "$eio" "from Unsynchronized"
 assert_eq Synchronized "$(cat groups/sync/CopyState)"
 note "operations that a Clone does not have: Not Supported"
+
+# ---- Fracture, and what is written to the image then ----
+
+timeout 20 cat groups/sync/wait/Fractured > "$T/fractured.out" {never_fd}<&- &
+wait_pid=$!
+started_pids+=("$wait_pid")
+echo Fracture > groups/sync/control
+assert_eq "$done_0" "$(code groups/sync/result)" Fracture
+wait_until 10 ended "$wait_pid"
+assert_eq Fractured "$(cat "$T/fractured.out")"
+assert_eq Fractured "$(cat groups/sync/pairs/1/CopyState)"
+refused groups/sync/control Fracture "4 Failed" "$eio" "from Synchronized, Skewed"
+printf scribbled | dd of=groups/sync/images/sync_1 bs=1M seek=1 conv=notrunc,fsync status=none
+assert_eq Fractured "$(cat groups/sync/CopyState)"
+must_fail cmp -s "$(lun_file 1 2)" groups/sync/images/sync_1
+echo ResyncReplica > groups/sync/control
+assert_eq Synchronized "$(timeout 20 cat groups/sync/wait/Synchronized)"
+cmp "$(lun_file 1 2)" groups/sync/images/sync_1
+note "Fracture: a write leaves CopyState as it is; ResyncReplica copies anew"
 
 # ---- Detach from Synchronized; what is left ----
 

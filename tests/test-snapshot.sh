@@ -179,6 +179,7 @@ must_refuse groups/snap/control Activate "Input/output error"
 assert_match "^Activate: not from CopyState Synchronized; .*Initialized, Inactive, Prepared" \
 	"$(sed -n 2p groups/snap/result)"
 must_refuse groups/snap/control Fracture "Operation not supported"
+assert_match "Detach fills its image" "$(sed -n 2p groups/snap/result)"
 echo Deactivate > groups/snap/control
 assert_eq "$done_0" "$(code groups/snap/result)"
 assert_eq Inactive "$(cat groups/snap/CopyState)"
