@@ -270,6 +270,9 @@ static const struct contract_row exclusions[] = {
 	BAD("SyncType=Mirror SourceGroup=prod SourceElement=a", "exclude each other"),
 	BAD("SyncType=9 SourceGroup=a/b", "SourceGroup"),
 	BAD("SyncType=Clone SourceGroup=prod Mode=4 Consistency=9", "Consistency"),
+	/* Both before what is wrong with what it names. */
+	NOT("SyncType=Mirror SourceGroup=missing", "Mirror is not supported"),
+	NOT("SyncType=Clone SourceGroup=prod TargetPool=missing Mode=4", "Adaptive"),
 };
 
 /* ---- the text ------------------------------------------------------------------------- */
