@@ -45,6 +45,7 @@ exec {never_fd}<>"$T/never"	# reading it with a timeout waits without a process
 tgtd_pid=
 lunfs_pids=()
 started_pids=()		# proxies and what run_in_background started
+tgtd_env=()		# environment of tgtd
 tgt_setup=()		# what tgtadm was told, for restart_tgtd
 declare -A proxy_port
 OUTPUT=
@@ -218,7 +219,7 @@ tgtd_decided()
 
 launch_tgtd()
 {
-	TGT_IPC_SOCKET=$T/tgt tgtd -f -C "$tgt_control" \
+	env "${tgtd_env[@]}" "TGT_IPC_SOCKET=$T/tgt" tgtd -f -C "$tgt_control" \
 		--iscsi "portal=127.0.0.1:$TGT_PORT" >> "$T/tgtd.log" 2>&1 {never_fd}<&- &
 	tgtd_pid=$!
 	disown "$tgtd_pid"
