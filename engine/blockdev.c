@@ -164,6 +164,7 @@ void bd_get_geometry(struct blockdev *bd, struct bd_geometry *ret_geometry)
 		.block_size = bd->info.block_size,
 		.max_transfer = bd->info.max_transfer,
 		.opt_transfer = bd->info.opt_transfer,
+		.opt_copy = bd->info.opt_copy ? bd->info.opt_copy : bd->info.opt_transfer,
 	};
 }
 

@@ -99,6 +99,8 @@ struct bd_info {
 	uint32_t max_transfer; /* bytes, a multiple of block_size */
 	uint32_t opt_transfer; /* bytes; the size to prefer: 256 KiB unless the
 				* Block Limits page says less */
+	uint32_t opt_copy;     /* the same, of the WRITEs of a copy, of which several
+				* are under way; 0: opt_transfer */
 	bool thin;      /* LBPME: has extents worth asking for */
 	bool read_only;
 	bool write_cache; /* WCE of mode page 8 */
@@ -258,7 +260,7 @@ struct bd_geometry {
 	bool ready; /* takes requests now */
 	bool known; /* the others are: it was ready once */
 	uint64_t size;
-	uint32_t block_size, max_transfer, opt_transfer;
+	uint32_t block_size, max_transfer, opt_transfer, opt_copy;
 };
 void bd_get_geometry(struct blockdev *bd, struct bd_geometry *ret_geometry);
 

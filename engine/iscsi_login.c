@@ -34,6 +34,8 @@
 enum {
 	MAX_TRANSFER = 1 << 20, /* bytes */
 	OPT_TRANSFER = 256 << 10,
+	/* Several are under way in any case, and each costs a command, its R2T and an answer. */
+	OPT_COPY = MAX_TRANSFER,
 	MAX_UNIT_ATTENTIONS = 30,
 	RESERVE_TRIES = 4,
 };
@@ -253,6 +255,14 @@ static uint32_t power_of_two_floor(uint32_t n)
 	return n;
 }
 
+/* At most what LunFS prefers and the device takes; opt: its own preference, or 0. */
+static uint32_t preferred(uint64_t opt, uint32_t ours, uint32_t max)
+{
+	uint32_t n = opt && opt < ours ? power_of_two_floor((uint32_t)opt) : ours;
+
+	return n < max ? n : max;
+}
+
 static void set_transfer_sizes(struct iscsi_session *s)
 {
 	struct bd_info *info = &s->found.info;
@@ -262,11 +272,8 @@ static void set_transfer_sizes(struct iscsi_session *s)
 
 	info->max_transfer =
 		max == 0 || max > MAX_TRANSFER ? MAX_TRANSFER : (uint32_t)max;
-	info->opt_transfer = opt == 0 || opt > OPT_TRANSFER ?
-				     OPT_TRANSFER :
-				     power_of_two_floor((uint32_t)opt);
-	if (info->opt_transfer > info->max_transfer)
-		info->opt_transfer = info->max_transfer;
+	info->opt_transfer = preferred(opt, OPT_TRANSFER, info->max_transfer);
+	info->opt_copy = preferred(opt, OPT_COPY, info->max_transfer);
 }
 
 static bool same_text(const char *a, const char *b)

@@ -254,10 +254,11 @@ static int cmd_info(void)
 
 	bd_get_status(bd, &status);
 	printf("state %s\nreserved %d\nlogins %u\nsize %" PRIu64 "\nblock_size %u\n"
-	       "max_transfer %u\nopt_transfer %u\nthin %d\nread_only %d\nwrite_cache %d\n"
+	       "max_transfer %u\nopt_transfer %u\nopt_copy %u\n"
+	       "thin %d\nread_only %d\nwrite_cache %d\n"
 	       "vendor %s\nproduct %s\nrevision %s\nserial %s\nwwn %s\n",
 	       state_name(status.state), status.reserved, status.logins, info.size,
-	       info.block_size, info.max_transfer, info.opt_transfer, info.thin,
+	       info.block_size, info.max_transfer, info.opt_transfer, info.opt_copy, info.thin,
 	       info.read_only, info.write_cache, info.vendor, info.product, info.revision,
 	       info.serial, info.wwn);
 	bd_sessions(bd, &b);

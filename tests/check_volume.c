@@ -90,6 +90,56 @@ START_TEST(a_change_ends_at_the_end_of_the_element)
 }
 END_TEST
 
+static size_t longest; /* atomic: of the changes */
+
+static void note_length(struct device *d, const struct bd_req *req)
+{
+	(void)d;
+	if (req->length > NOW(longest))
+		SET(longest, req->length);
+}
+
+static void count_put(struct volume_put *put, int error)
+{
+	ck_assert_int_eq(error, 0);
+	ADD(*(unsigned *)put->opaque, 1);
+}
+
+/* What a user writes goes in parts at once; what a copy writes in one, if that is what
+ * the device likes. */
+START_TEST(a_copy_writes_in_larger_pieces)
+{
+	static char buf[SIZE];
+	unsigned n = 0;
+	struct volume_put put = { .offset = 0,
+				  .length = SIZE,
+				  .buf = buf,
+				  .done = count_put,
+				  .opaque = &n };
+	struct device d;
+
+	world_start(NULL, 2);
+	device_start(&d, SIZE, 512, false, NULL);
+	d.on_change = note_length;
+	for (unsigned i = 0; i < 2; i++) {
+		d.base.info.opt_copy = i ? 1 << 20 : 0;
+		fill(buf, sizeof(buf), i);
+		SET(longest, 0);
+		ck_assert_int_eq(volume_write(d.volume, 0, buf, SIZE), SIZE);
+		ck_assert_uint_eq(NOW(longest), 256 << 10);
+		fill(buf, sizeof(buf), 10 + i);
+		SET(longest, 0);
+		volume_put(d.volume, &put);
+		WAIT_FOR(NOW(n) == i + 1);
+		ck_assert_uint_eq(NOW(longest), i ? SIZE : 256 << 10);
+		ck_assert_mem_eq(d.bytes, buf, SIZE);
+	}
+	device_stop(&d);
+	world_end();
+	device_free(&d);
+}
+END_TEST
+
 START_TEST(an_error_of_the_device_is_the_users)
 {
 	char buf[512] = "x";
@@ -411,6 +461,7 @@ int main(void)
 	const TTest *const tests[] = {
 		edges_that_are_not_aligned_preserve_their_neighbours,
 		a_change_ends_at_the_end_of_the_element,
+		a_copy_writes_in_larger_pieces,
 		an_error_of_the_device_is_the_users,
 		what_waits_for_a_device_that_is_away_is_given_up_at_its_time,
 		what_a_silent_device_has_holds_its_blocks_until_it_ends,

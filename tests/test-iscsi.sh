@@ -86,7 +86,7 @@ note "what it says of itself"
 "$bd" info "$url" > "$T/info"
 cat "$T/info"
 for line in "size 67108864" "block_size 512" "thin 0" "vendor IET" "product VIRTUAL-DISK" \
-	"serial beaf11" "opt_transfer 262144" "reserved 0"; do
+	"serial beaf11" "opt_transfer 262144" "opt_copy 1048576" "reserved 0"; do
 	grep -qx "$line" "$T/info" || fail "no line \"$line\""
 done
 grep -q '^wwn naa\.6' "$T/info"
