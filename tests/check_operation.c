@@ -310,6 +310,44 @@ START_TEST(an_instant_that_fails_stands_in_its_job_once_that_can_be_written)
 }
 END_TEST
 
+/* Nor does the end of the copy before it hide that. */
+START_TEST(a_resync_that_fails_is_no_copy_that_was_completed)
+{
+	static const char stalled[] = "[w]\nevent = write\nstall = yes\n";
+	char rules[256];
+	struct engine_handle *h;
+	struct whole_io w;
+	uint64_t g;
+
+	whole_setup();
+	whole_until(is_ready("f"));
+	snprintf(rules, sizeof(rules), "%s%s", slow_rules, stalled);
+	whole_rules(rules);
+	g = whole_replica("g", "SourceElement=f SyncType=Clone", CIM_RETURN_JOB_STARTED);
+	h = whole_open("f", true);
+	whole_write_begin(&w, h, 60, 60);
+	whole_control(g, "ResyncReplica", CIM_RETURN_JOB_STARTED);
+	whole_sql(break_store);
+	whole_sql(break_jobs);
+	whole_forget();
+	whole_rules(slow_rules);
+	ck_assert_int_eq(whole_write_end(&w), 0);
+	engine_data_close(h);
+	whole_until(whole_events(ENGINE_GROUP, g, GROUP_CONTROL) >= 1);
+	ck_assert_uint_eq(whole_job(g).state, CIM_JOB_RUNNING);
+	ck_assert_uint_eq(whole_state(g), CIM_COPY_UNSYNCHRONIZED);
+	/* The copy can end now, and its job not. */
+	whole_sql("DROP TRIGGER broken");
+	whole_rules("");
+	whole_wait_state(g, CIM_COPY_SYNCHRONIZED);
+	whole_sql("DROP TRIGGER broken_job");
+	whole_until(whole_job(g).state != CIM_JOB_RUNNING);
+	ck_assert_uint_eq(whole_job(g).state, CIM_JOB_EXCEPTION);
+	ck_assert_ptr_nonnull(strstr(whole_job(g).error_description, "state store"));
+	whole_teardown();
+}
+END_TEST
+
 START_TEST(so_does_a_restore_that_fails)
 {
 	fails_and_says_so("RestoreFromReplica", "nothing was restored");
@@ -529,6 +567,7 @@ int main(void)
 		a_resync_while_it_is_copied_takes_the_place_of_the_job,
 		the_end_of_the_copy_before_is_not_the_end_of_a_resync,
 		an_instant_that_fails_stands_in_its_job_once_that_can_be_written,
+		a_resync_that_fails_is_no_copy_that_was_completed,
 		so_does_a_restore_that_fails,
 		a_detached_snapshot_fills_itself_over_a_restart,
 		an_image_is_a_source_again_after_a_restart,
