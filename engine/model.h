@@ -503,11 +503,16 @@ int accesspoint_follow(struct element *el, const struct config *c);
 void accesspoint_explain(const struct element *el, const struct config *c, char *buf,
 			 size_t size);
 
-/* relation.c: group associations, their states, ModifyReplicaSynchronization */
+/* relation*.c: group associations, their states, ModifyReplicaSynchronization */
 struct relationship *relation_new(const struct store_relationship *row);
 void relation_free(struct relationship *rel);
 struct pair *pair_new(const struct store_pair *row);
 void pair_free(struct pair *p);
+/* With the image of its target, if that is open: that of a complete one is opened and
+ * closed with its handles, by their threads. */
+void pair_with_image(struct pair *p, void (*fn)(struct pair *p, struct image *image));
+/* Its share of the point that is the source as it is, if it has one. */
+void pair_drop_direct(struct pair *p);
 /* The number that the setting of a relationship has for a property, or its default. */
 unsigned relation_setting(const struct relationship *rel, const char *property);
 /* What its copies make way for; NULL: out of memory. */
@@ -580,6 +585,8 @@ void draft_drop(struct draft *d);
 void relation_describe_consistency(struct relationship *rel);
 void relation_set_instant(struct draft *d, int64_t now_ms);
 
+/* For image_set_source(): posts what the image tells to the engine's thread. */
+struct image_watcher pair_watcher(struct pair *p);
 void relation_break(struct engine *e, struct pair *p, int error, const char *reason);
 /* For a reason that is no single member's. */
 void relation_break_all(struct engine *e, struct relationship *rel, int error,
