@@ -76,6 +76,9 @@ static int connect_locked(struct engine *e, uint64_t element, struct image **ima
 		adopt_image_locked(el, image);
 	if (!el->image && !el->volume && el->origin != STORE_ORIGIN_REPLICA)
 		return -EIO;
+	/* No device comes before it is configured anew. */
+	if (!el->image && el->volume && !el->bd && *el->error)
+		return -EIO;
 	h->engine = e;
 	h->element = el;
 	h->io_timeout_ms = el->io_timeout_ms;

@@ -297,9 +297,13 @@ cp "$T/good.conf" "$CONF"
 kill -HUP "$lunfs_pid"
 wait_until 10 file_has "$MNT/elements/db1/OperationalStatus" Error
 grep -q "no longer configured" "$MNT/elements/db1/error"
+# At once, not after io_timeout.
+must_fail timeout 10 dd if="$MNT/elements/db1/data" of=/dev/null bs=4k count=1
+assert_match "Input/output error" "$OUTPUT" "data of an element that is not configured"
 cp "$T/with-db1.conf" "$CONF"
 kill -HUP "$lunfs_pid"
 wait_until 10 file_has "$MNT/elements/db1/OperationalStatus" OK
+timeout 20 cmp "$MNT/elements/db1/data" "$T/lun1b"
 echo ReturnToResourcePool > "$MNT/groups/c/control"
 rmdir "$MNT/groups/c" "$MNT/groups/r"
 cp "$T/good.conf" "$CONF"
