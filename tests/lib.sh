@@ -407,6 +407,28 @@ proxy_count()
 
 # ---- LunFS ----
 
+# readme_commands SECTION LEAST: the indented lines of a section of README.
+readme_commands()
+{
+	awk -v section="$1" '
+		/^-+$/ { on = last == section }
+		{ last = $0 }
+		on && /^    / { print substr($0, 5) }' "$top_srcdir/README" > "$T/commands"
+	[ "$(wc -l < "$T/commands")" -ge "$2" ] || fail "README, \"$1\" has too few commands"
+	cat "$T/commands"
+}
+
+# readme_has_said COMMANDS OUTPUT LEAST: what stands behind the # of a command that prints
+# was printed, in that order.
+readme_has_said()
+{
+	sed -nE '/^(cat|grep|ls) /s/^.*[^ ] +# //p' "$1" > "$T/said"
+	[ "$(wc -l < "$T/said")" -ge "$3" ] || fail "README says of too few commands what they print"
+	awk 'BEGIN { i = 0 } NR == FNR { said[n++] = $0; next } $0 == said[i] { i++ }
+		END { if (i < n) { print "README: not printed: " said[i]; exit 1 } }' \
+		"$T/said" "$2" || fail "$(cat "$2")"
+}
+
 # write_conf: a [daemon] and a [pool pool0] section, then what stands on stdin.
 # $daemon_conf holds further lines of [daemon].
 write_conf()

@@ -49,23 +49,15 @@ mkdir "$MNT/groups/prod"
 echo "db0 log0" > "$MNT/groups/prod/members"
 
 # The section's indented lines; what needs a guest or another target is not run here.
-awk '
-	/^-+$/ { on = last == "Data: the in-band path" }
-	{ last = $0 }
-	on && /^    / { print substr($0, 5) }' "$top_srcdir/README" > "$T/commands"
-[ "$(wc -l < "$T/commands")" -gt 40 ] || fail "README has too few commands"
-grep -vE '^(qemu-system|tgtadm)' "$T/commands" |
+readme_commands "Data: the in-band path" 41 > "$T/all"
+grep -vE '^(qemu-system|tgtadm)' "$T/all" |
 	sed "s,/mnt/lunfs,$MNT,g; s,/mnt/,$T/,g" > "$T/script"
 
 timeout 60 bash -eux "$T/script" < /dev/null > "$T/out" 2> "$T/trace" ||
 	fail "exit code $?: $(tail -n 3 "$T/trace")"
 note "$(wc -l < "$T/script") commands of README do"
 
-sed -n '/^cat .*  # /s/.*  # //p' "$T/script" > "$T/said"
-[ "$(wc -l < "$T/said")" -gt 2 ] || fail "README says of too few commands what they print"
-while read -r line; do
-	grep -qxF "$line" "$T/out" || fail "README: \"$line\" is not in: $(cat "$T/out")"
-done < "$T/said"
+readme_has_said "$T/script" "$T/out" 3
 wait_until 10 gone "$MNT/elements/iqn.2026-01.com.example_mail_1"
 assert_eq "db0
 db1

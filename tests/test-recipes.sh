@@ -39,23 +39,7 @@ fill_random "$T/first" 4M 1
 dd if="$T/first" of="$MNT/elements/db0/data" bs=1M conv=notrunc,fsync status=none
 dd if="$T/first" of="$MNT/elements/log0/data" bs=1M count=2 conv=notrunc,fsync status=none
 
-awk '
-	/^-+$/ { on = last == "Recipes" }
-	{ last = $0 }
-	on && /^    / { print substr($0, 5) }' "$top_srcdir/README" > "$T/commands"
-[ "$(wc -l < "$T/commands")" -gt 25 ] || fail "README has too few commands"
-
-# What README says is not there yet is refused by name, and its recipe is left out; what
-# it does not say so of has to do.
-later=$(awk '/^Not there yet/ { on = 1 } /^$/ { on = 0 } on' "$top_srcdir/README")
-if [[ "$later" == *TargetElementCount* ]]; then
-	mkdir "$MNT/groups/lab"
-	must_fail tee "$MNT/groups/lab/spec" <<< "$(sed -n 's/^echo "\(.*=3\)" .*/\1/p' "$T/commands")"
-	assert_match "^1 Not Supported.TargetElementCount: 3" "$(head -n 2 "$MNT/groups/lab/result")"
-	rmdir "$MNT/groups/lab"
-	sed -i '/lab/d' "$T/commands"
-	note "TargetElementCount is not there yet: its recipe is not run"
-fi
+readme_commands Recipes 26 > "$T/all"
 
 # Before each new instant, and before what goes back, the LUNs change.
 cat > "$T/functions" <<-'END'
@@ -80,19 +64,15 @@ sed -e '/^echo ResyncReplica/i change' \
 	-e '/^cat groups.move.wait/a same elements/db1/data elements/log1/data' \
 	-e '/^echo RestoreFromReplica/i change\ndiffers groups/before/images/db0' \
 	-e '/^grep .*groups.before.job/a same groups/before/images/db0 groups/before/images/log0' \
-	"$T/commands" | sed "s,/backup/,$T/backup/," > "$T/steps"
+	"$T/all" | sed "s,/backup/,$T/backup/," > "$T/steps"
 assert_eq 9 "$(grep -cE '^(change|same|differs)' "$T/steps")" "steps between the commands"
 cat "$T/functions" "$T/steps" > "$T/script"
 
 (cd "$MNT" && timeout 60 bash -eux "$T/script") < /dev/null > "$T/out" 2> "$T/trace" ||
 	fail "exit code $?: $(cat "$T/out"; tail -n 5 "$T/trace")"
-note "$(wc -l < "$T/commands") commands of README do"
+note "$(wc -l < "$T/all") commands of README do"
 
-sed -n 's/^.*[^ ]  *# //p' "$T/commands" > "$T/said"
-[ "$(wc -l < "$T/said")" -gt 6 ] || fail "README says of too few commands what they print"
-awk 'BEGIN { i = 0 } NR == FNR { said[n++] = $0; next } $0 == said[i] { i++ }
-	END { if (i < n) { print "README: not printed: " said[i]; exit 1 } }' "$T/said" "$T/out" ||
-	fail "$(cat "$T/out")"
+readme_has_said "$T/all" "$T/out" 7
 cmp "$T/backup/db0.raw" "$MNT/groups/nightly/images/db0"
 assert_eq "nightly prod" "$(ls "$MNT/groups" | xargs)" "groups that are left"
 assert_eq "db0 db1 log0 log1 nightly_1 nightly_2" \
