@@ -249,6 +249,7 @@ static void lun_fill(struct fill *f)
 {
 	f->filler.logins = volume_logins(f->image->target);
 	f->put_at = 0;
+	f->put.copies = true;
 	f->put.done = run_was_put;
 	f->put.opaque = f;
 	if (!f->image->digests || f->zero) {

@@ -255,12 +255,13 @@ static uint32_t power_of_two_floor(uint32_t n)
 	return n;
 }
 
-/* At most what LunFS prefers and the device takes; opt: its own preference, or 0. */
+/* A power of two, at most what LunFS prefers and what the device takes; opt: its own
+ * preference, or 0. */
 static uint32_t preferred(uint64_t opt, uint32_t ours, uint32_t max)
 {
-	uint32_t n = opt && opt < ours ? power_of_two_floor((uint32_t)opt) : ours;
+	uint32_t n = opt && opt < ours ? (uint32_t)opt : ours;
 
-	return n < max ? n : max;
+	return power_of_two_floor(n < max ? n : max);
 }
 
 static void set_transfer_sizes(struct iscsi_session *s)

@@ -125,13 +125,14 @@ int64_t job_time_before_removal(const struct engine *e, const struct job *j)
 void job_end_row(const struct relationship *rel, unsigned job_state, unsigned error_code,
 		 const char *error, struct store_job *row)
 {
+	bool has_ended = rel->job_end.state;
 	struct image_progress progress;
 
 	relation_job_progress(rel, &progress);
 	job_row(rel->job, row);
-	row->state = job_state;
-	row->error_code = error_code;
-	row->error_description = error;
+	row->state = has_ended ? rel->job_end.state : job_state;
+	row->error_code = has_ended ? rel->job_end.error_code : error_code;
+	row->error_description = has_ended ? rel->job_end.error : error;
 	row->last_state_change = timefmt_now_ms();
 	row->elapsed_ms = row->last_state_change - row->start_time;
 	row->bytes_total = progress.bytes_total;

@@ -715,7 +715,8 @@ bool job_state_is_end(unsigned job_state);
 bool job_is_over(const struct job *j);
 /* Whether it was begun for that method. */
 bool job_is_of(const struct job *j, const char *method);
-/* The row of the relationship's job, which ends now. */
+/* The row of the relationship's job, which ends now; if it has ended already, and that is
+ * not recorded yet, as it has. */
 void job_end_row(const struct relationship *rel, unsigned job_state, unsigned error_code,
 		 const char *error, struct store_job *row);
 /* The relationship's job ends.  If that cannot be recorded, it runs on until it can be,

@@ -55,7 +55,8 @@ static void detach(struct engine *e, struct relationship *rel, bool force,
 	}
 	r = draft_begin(&d, rel);
 	if (r >= 0) {
-		if (!rel->job || job_is_over(rel->job) || relation_is_read(rel))
+		if (!rel->job || job_is_over(rel->job) || rel->job_end.state ||
+		    relation_is_read(rel))
 			d.new_job = "Detach";
 		d.row.detaching = true;
 		r = draft_commit(e, &d);

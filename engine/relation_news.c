@@ -135,8 +135,8 @@ static void draft_last(struct draft *d, char *text, size_t size)
 
 	if (!broken && d->row.sync_type == CIM_SYNC_CLONE)
 		d->row.when_synchronized = timefmt_now_ms();
-	/* The job is that of what takes a new instant, or would have. */
-	if (d->rel->op || d->rel->job_end.state)
+	/* The job is that of what takes a new instant. */
+	if (d->rel->op)
 		return;
 	if (!broken) {
 		d->job_state = CIM_JOB_COMPLETED;

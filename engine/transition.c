@@ -63,8 +63,8 @@ static const struct transition rows[] = {
 	{ CIM_OP_ABORT, CLONE, THERE, ABORTED | STAYS, 0, 0, ALSO_THEN, BESIDE },
 	{ CIM_OP_ABORT, CLONE, BROKEN, STAYS, 0, 0, ALSO_THEN, BESIDE },
 	{ CIM_OP_FRACTURE, CLONE, THERE, FRACTURED },
-	{ CIM_OP_RESYNC_REPLICA, CLONE, COPYING | TRANSITION_THERE | ENDED, UNSYNCHRONIZED, JOB,
-	  SYNCHRONIZED },
+	{ CIM_OP_RESYNC_REPLICA, CLONE, COPYING | TRANSITION_THERE | ENDED,
+	  UNSYNCHRONIZED, JOB, SYNCHRONIZED },
 	{ CIM_OP_RESTORE_FROM_REPLICA, CLONE, TRANSITION_THERE, STAYS, JOB },
 	{ CIM_OP_RETURN_TO_RESOURCE_POOL, CLONE, OF_CLONE, ENDS, 0, 0, ALSO_THEN },
 	{ CIM_OP_VERIFY, CLONE, TRANSITION_THERE, STAYS, JOB },
@@ -215,7 +215,7 @@ const char *transition_when(enum transition_refusal refusal)
 #define PAIRS "the pairs are those of the spec; write a new one"
 
 /* What a Snapshot lacks it has from its source, so that nothing can cut it off. */
-#define READS_ON                                                            \
+#define READS_ON                                                                 \
 	"a Snapshot has what it lacks from its source; Detach fills its image, " \
 	"and a Clone can be fractured"
 

@@ -67,6 +67,7 @@ struct volume_put {
 	/* Set by the caller. */
 	bool zero;		 /* the range reads as zeros afterwards; no buf */
 	bool durable;		 /* when it is answered (FUA) */
+	bool copies;		 /* one of many: in pieces of opt_copy */
 	uint64_t offset, length; /* bytes; of a write at most 1 MiB */
 	void *buf;		 /* left alone until done */
 	/* Called once, by any thread, no lock held, also from within volume_put(): 0;

@@ -604,7 +604,7 @@ static bool fit(struct change *c, const struct bd_geometry *g)
 {
 	c->block_size = g->block_size;
 	c->max_transfer = g->max_transfer;
-	c->opt_transfer = c->put ? g->opt_copy : g->opt_transfer;
+	c->opt_transfer = c->put && c->put->copies ? g->opt_copy : g->opt_transfer;
 	if (c->begin >= g->size)
 		return false;
 	if (c->end > g->size || c->end < c->begin)

@@ -116,6 +116,26 @@ START_TEST(all_arrives_on_a_target_full_of_old_data)
 }
 END_TEST
 
+START_TEST(a_copy_writes_in_larger_pieces_than_its_users)
+{
+	static char buf[1 << 20];
+
+	start(512);
+	memset(rig.mapped, 1, SIZE / CHUNK + 1);
+	memset(rig.bytes, 1, SIZE);
+	memcpy(instant, rig.bytes, SIZE);
+	rig_target->base.info.opt_copy = 1 << 20;
+	WAIT_FOR(is_complete());
+	check_target("in pieces of 1 MiB");
+	ck_assert_uint_eq(NOW(rig_target->longest_write), 1 << 20);
+	SET(rig_target->longest_write, 0);
+	memset(buf, 2, sizeof(buf));
+	ck_assert_int_eq(do_io(image, ENGINE_IO_WRITE, buf, 0, sizeof(buf)), sizeof(buf));
+	ck_assert_uint_eq(NOW(rig_target->longest_write), 256 << 10);
+	stop();
+}
+END_TEST
+
 static int read_chunk(uint64_t chunk)
 {
 	static char buf[CHUNK];
@@ -396,6 +416,7 @@ int main(void)
 {
 	const TTest *const tests[] = {
 		all_arrives_on_a_target_full_of_old_data,
+		a_copy_writes_in_larger_pieces_than_its_users,
 		a_bit_is_set_after_the_sync_only,
 		what_was_not_synced_before_a_new_login_is_copied_again,
 		a_read_that_a_new_login_has_overtaken_is_done_again,

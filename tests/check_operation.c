@@ -310,8 +310,8 @@ START_TEST(an_instant_that_fails_stands_in_its_job_once_that_can_be_written)
 }
 END_TEST
 
-/* Nor does the end of the copy before it hide that. */
-START_TEST(a_resync_that_fails_is_no_copy_that_was_completed)
+/* A ResyncReplica of a Clone that is held up fails, which cannot be recorded yet. */
+static uint64_t fail_resync(void)
 {
 	static const char stalled[] = "[w]\nevent = write\nstall = yes\n";
 	char rules[256];
@@ -319,7 +319,6 @@ START_TEST(a_resync_that_fails_is_no_copy_that_was_completed)
 	struct whole_io w;
 	uint64_t g;
 
-	whole_setup();
 	whole_until(is_ready("f"));
 	snprintf(rules, sizeof(rules), "%s%s", slow_rules, stalled);
 	whole_rules(rules);
@@ -336,14 +335,66 @@ START_TEST(a_resync_that_fails_is_no_copy_that_was_completed)
 	whole_until(whole_events(ENGINE_GROUP, g, GROUP_CONTROL) >= 1);
 	ck_assert_uint_eq(whole_job(g).state, CIM_JOB_RUNNING);
 	ck_assert_uint_eq(whole_state(g), CIM_COPY_UNSYNCHRONIZED);
-	/* The copy can end now, and its job not. */
+	whole_sql("DROP TRIGGER broken_job");
 	whole_sql("DROP TRIGGER broken");
+	return g;
+}
+
+static void has_failed(uint64_t id)
+{
+	struct job_info job;
+
+	ck_assert_int_eq(engine_job_info(engine, id, &job), 0);
+	ck_assert_uint_eq(job.state, CIM_JOB_EXCEPTION);
+	ck_assert_uint_eq(job.error_code, CIM_RETURN_FAILED);
+	ck_assert_ptr_nonnull(strstr(job.error_description, "state store"));
+}
+
+/* Whatever ends before that, the job has ended as it has. */
+START_TEST(a_resync_that_fails_is_no_copy_that_was_completed)
+{
+	uint64_t g;
+
+	whole_setup();
+	g = fail_resync();
 	whole_rules("");
 	whole_wait_state(g, CIM_COPY_SYNCHRONIZED);
-	whole_sql("DROP TRIGGER broken_job");
 	whole_until(whole_job(g).state != CIM_JOB_RUNNING);
-	ck_assert_uint_eq(whole_job(g).state, CIM_JOB_EXCEPTION);
-	ck_assert_ptr_nonnull(strstr(whole_job(g).error_description, "state store"));
+	has_failed(whole_info(g).job);
+	whole_teardown();
+}
+END_TEST
+
+START_TEST(a_detach_after_a_resync_that_fails_has_its_own_job)
+{
+	struct job_info job;
+	uint64_t g, id;
+
+	whole_setup();
+	g = fail_resync();
+	id = whole_info(g).job;
+	whole_control(g, "Detach", CIM_RETURN_JOB_STARTED);
+	has_failed(id);
+	id = whole_info(g).job;
+	whole_rules("");
+	whole_until(!whole_info(g).has_relationship);
+	ck_assert_int_eq(engine_job_info(engine, id, &job), 0);
+	ck_assert_str_eq(job.name, "Detach g");
+	ck_assert_uint_eq(job.state, CIM_JOB_COMPLETED);
+	whole_teardown();
+}
+END_TEST
+
+START_TEST(what_ends_a_relationship_records_that_a_resync_has_failed)
+{
+	uint64_t g, id;
+
+	whole_setup();
+	g = fail_resync();
+	id = whole_info(g).job;
+	whole_control(g, "ReturnToResourcePool", 0);
+	has_failed(id);
+	whole_rules("");
 	whole_teardown();
 }
 END_TEST
@@ -536,6 +587,27 @@ START_TEST(a_fractured_clone_stays_so_when_it_is_written)
 }
 END_TEST
 
+START_TEST(a_verify_goes_on_over_a_fracture)
+{
+	uint64_t g;
+
+	whole_setup();
+	whole_until(is_ready("f"));
+	g = whole_replica(
+		"g", "SourceElement=f SyncType=Clone WaitForCopyState=Synchronized", 0);
+	whole_rules(slow_rules);
+	whole_control(g, "Verify", CIM_RETURN_JOB_STARTED);
+	whole_control(g, "Fracture", 0);
+	ck_assert_uint_eq(whole_state(g), CIM_COPY_FRACTURED);
+	ck_assert_uint_eq(whole_job(g).state, CIM_JOB_RUNNING);
+	whole_rules("");
+	whole_until(whole_job(g).state != CIM_JOB_RUNNING);
+	ck_assert_uint_eq(whole_job(g).state, CIM_JOB_COMPLETED);
+	ck_assert_str_eq(whole_job(g).error_description, "");
+	whole_teardown();
+}
+END_TEST
+
 /* A Fracture that is not recorded has not been. */
 START_TEST(a_fracture_that_the_store_does_not_take_is_none)
 {
@@ -568,11 +640,14 @@ int main(void)
 		the_end_of_the_copy_before_is_not_the_end_of_a_resync,
 		an_instant_that_fails_stands_in_its_job_once_that_can_be_written,
 		a_resync_that_fails_is_no_copy_that_was_completed,
+		a_detach_after_a_resync_that_fails_has_its_own_job,
+		what_ends_a_relationship_records_that_a_resync_has_failed,
 		so_does_a_restore_that_fails,
 		a_detached_snapshot_fills_itself_over_a_restart,
 		an_image_is_a_source_again_after_a_restart,
 		what_is_in_use_is_not_removed,
 		a_fractured_clone_stays_so_when_it_is_written,
+		a_verify_goes_on_over_a_fracture,
 		a_fracture_that_the_store_does_not_take_is_none,
 	};
 

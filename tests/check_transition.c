@@ -323,8 +323,8 @@ static uint64_t make(const struct situation *s)
 	set_rules("h.rules", "[bad]\nevent = read\noffset = 2097152\n"
 			     "length = 65536\nerrno = ENODATA\n");
 	g = s->flags & GOES_ON ? write_spec_to_go_on(s) : write_spec(s);
-	if (copied)
-		whole_until(whole_pair(g, held_up(s) + 1).copy_state == SYNCHRONIZED);
+	for (unsigned i = 0; copied && i <= held_up(s); i++)
+		whole_until(whole_pair(g, i + 1).copy_state == SYNCHRONIZED);
 	whole_rules(slow_rules);
 	lead_to(g, s);
 	whole_until(states_are(g, s->states, n_pairs(s)));

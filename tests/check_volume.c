@@ -105,17 +105,28 @@ static void count_put(struct volume_put *put, int error)
 	ADD(*(unsigned *)put->opaque, 1);
 }
 
+static void put_all(struct device *d, char *buf, bool copies, size_t piece)
+{
+	unsigned n = 0;
+	struct volume_put put = { .copies = copies,
+				  .offset = 0,
+				  .length = SIZE,
+				  .buf = buf,
+				  .done = count_put,
+				  .opaque = &n };
+
+	SET(longest, 0);
+	volume_put(d->volume, &put);
+	WAIT_FOR(NOW(n));
+	ck_assert_uint_eq(NOW(longest), piece);
+	ck_assert_mem_eq(d->bytes, buf, SIZE);
+}
+
 /* What a user writes goes in parts at once; what a copy writes in one, if that is what
  * the device likes. */
 START_TEST(a_copy_writes_in_larger_pieces)
 {
 	static char buf[SIZE];
-	unsigned n = 0;
-	struct volume_put put = { .offset = 0,
-				  .length = SIZE,
-				  .buf = buf,
-				  .done = count_put,
-				  .opaque = &n };
 	struct device d;
 
 	world_start(NULL, 2);
@@ -128,11 +139,9 @@ START_TEST(a_copy_writes_in_larger_pieces)
 		ck_assert_int_eq(volume_write(d.volume, 0, buf, SIZE), SIZE);
 		ck_assert_uint_eq(NOW(longest), 256 << 10);
 		fill(buf, sizeof(buf), 10 + i);
-		SET(longest, 0);
-		volume_put(d.volume, &put);
-		WAIT_FOR(NOW(n) == i + 1);
-		ck_assert_uint_eq(NOW(longest), i ? SIZE : 256 << 10);
-		ck_assert_mem_eq(d.bytes, buf, SIZE);
+		put_all(&d, buf, true, i ? SIZE : 256 << 10);
+		fill(buf, sizeof(buf), 20 + i);
+		put_all(&d, buf, false, 256 << 10);
 	}
 	device_stop(&d);
 	world_end();

@@ -75,6 +75,7 @@ struct ram {
 	bool no_zero;	     /* BD_ZERO is -EOPNOTSUPP */
 	int sync_error;	     /* what BD_FLUSH gets */
 	unsigned n_writes, n_zeros, n_syncs;
+	uint64_t longest_write;
 	unsigned late_us;
 	unsigned n_reads;
 	uint64_t bytes_read;
@@ -114,6 +115,8 @@ static inline void ram_count(struct ram *d, const struct bd_req *req)
 
 	if (n)
 		__atomic_add_fetch(n, 1, __ATOMIC_RELAXED);
+	if (req->op == BD_WRITE && req->length > NOW(d->longest_write))
+		SET(d->longest_write, req->length);
 }
 
 /* What a flush, or FUA, makes durable. */

@@ -251,6 +251,20 @@ wait_until 20 file_has elements/t1/OperationalStatus OK
 assert_eq written "$(dd if=elements/t1/data bs=1 skip=70000 count=7 status=none)"
 note "written to, also after a restart"
 
+# ---- put to use ----
+
+echo Fracture > $G/control
+assert_eq Fractured "$(cat $G/CopyState)"
+printf "and again" | dd of=elements/t2/data bs=1 seek=70000 conv=notrunc,fsync status=none
+assert_eq "and again" "$(dd if="$(lun_file 2 2)" bs=1 skip=70000 count=9 status=none)"
+stop_lunfs
+start_lunfs
+cd "$MNT"
+assert_eq Fractured "$(cat $G/CopyState)"
+wait_until 20 file_has elements/t2/OperationalStatus OK
+assert_eq "and again" "$(dd if=elements/t2/data bs=1 skip=70000 count=9 status=none)"
+note "fractured, also after a restart"
+
 # ---- a new instant ----
 
 fill_random "$T/new" 1M 21
