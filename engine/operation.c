@@ -75,8 +75,8 @@ bool relation_describe_open(struct engine *e, const struct relationship *rel,
 	ACQUIRE_LOCK_FOR_CURRENT_SCOPE(&e->lock);
 
 	for (size_t i = 0; i < rel->n_pairs; i++) {
-		const struct element *el = of_sources ? rel->pairs[i]->source :
-							rel->pairs[i]->target;
+		const struct element *el =
+			of_sources ? rel->pairs[i]->source : rel->pairs[i]->target;
 
 		if (el->n_handles) {
 			element_describe_handles(el, buf, size);
@@ -216,7 +216,7 @@ static const struct element *restored_already(const struct relationship *rel)
 		struct element *source = rel->pairs[i]->source;
 		const struct pair *other;
 
-		TAILQ_FOREACH (other, &source->source_of, link)
+		TAILQ_FOREACH(other, &source->source_of, link)
 			if (other->restore_sequence || other->rel->op)
 				return source;
 	}
@@ -231,11 +231,12 @@ static bool cannot_restore(const struct relationship *rel, struct outcome *o)
 
 		for (size_t k = 0; k < i; k++)
 			if (rel->pairs[k]->source == source) {
-				outcome_fail(o, CIM_RETURN_NOT_SUPPORTED, 0,
-					     "RestoreFromReplica: relationship \"%s\" has "
-					     "several replicas of \"%s\"; make one of its "
-					     "own for each that is to be restored from",
-					     rel->row.name, source->obj.name);
+				outcome_fail(
+					o, CIM_RETURN_NOT_SUPPORTED, 0,
+					"RestoreFromReplica: relationship \"%s\" has "
+					"several replicas of \"%s\"; make one of its "
+					"own for each that is to be restored from",
+					rel->row.name, source->obj.name);
 				return true;
 			}
 		if (element_is_lun(rel->pairs[i]->target)) {
@@ -274,10 +275,11 @@ static void restore(struct engine *e, struct relationship *rel, bool force,
 	if (cannot_restore(rel, o) || lacks_source(rel, "RestoreFromReplica", o))
 		return;
 	if (busy) {
-		outcome_fail(o, CIM_RETURN_IN_USE, 0,
-			     "RestoreFromReplica: another operation on \"%s\" is under way; "
-			     "wait for the end of its job",
-			     busy->obj.name);
+		outcome_fail(
+			o, CIM_RETURN_IN_USE, 0,
+			"RestoreFromReplica: another operation on \"%s\" is under way; "
+			"wait for the end of its job",
+			busy->obj.name);
 		return;
 	}
 	if (!force && relation_describe_open(e, rel, true, handles, sizeof(handles))) {

@@ -21,7 +21,7 @@ enum {
 	TRANSITION_STAYS = 1u << 0, /* the pair stays as it is */
 };
 /* Those in which a Clone has all of its instant, and a Snapshot shows it. */
-#define TRANSITION_THERE                                                           \
+#define TRANSITION_THERE                                                         \
 	(TRANSITION_IN(CIM_COPY_SYNCHRONIZED) | TRANSITION_IN(CIM_COPY_SKEWED) | \
 	 TRANSITION_IN(CIM_COPY_FRACTURED))
 /* The relationship ends, with all its pairs. */

@@ -153,8 +153,10 @@ START_TEST(an_image_that_is_opened_meanwhile_is_in_use)
 		if (job.state == CIM_JOB_EXCEPTION) {
 			hits++;
 			ck_assert_uint_eq(job.error_code, CIM_RETURN_IN_USE);
-			ck_assert_ptr_nonnull(strstr(job.error_description, "1 open handle"));
-			ck_assert_ptr_nonnull(strstr(job.error_description, "ResyncReplica Force"));
+			ck_assert_ptr_nonnull(
+				strstr(job.error_description, "1 open handle"));
+			ck_assert_ptr_nonnull(
+				strstr(job.error_description, "ResyncReplica Force"));
 			if (i == 0)
 				whole_is("g_1", before);
 		} else {
