@@ -20,6 +20,7 @@
 #include "engine/model.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -436,6 +437,26 @@ static void init_locks(struct engine *e)
 	TAILQ_INIT(&e->fence_sets);
 }
 
+/* Where its file system is not mounted, all that lies in a pool would be taken for lost,
+ * and what the store gives up meanwhile for left-over when it comes back. */
+static int check_pool_is_there(struct engine *e, const struct config_pool *conf,
+			       char *error, size_t size)
+{
+	int64_t n = store_pool_count(e->store, conf->name);
+
+	if (n < 0)
+		snprintf(error, size, "pool %s: the state store cannot be read: %s",
+			 conf->name, strerror((int)-n));
+	if (n <= 0 || pool_exists(conf->path))
+		return n < 0 ? (int)n : 0;
+	snprintf(error, size,
+		 "pool %s: %s has no lunfs.pool, but by the state store %" PRId64
+		 " images and points in time lie there; mount its file system, or, if "
+		 "they are lost, make an empty file lunfs.pool there",
+		 conf->name, conf->path, n);
+	return -ENOENT;
+}
+
 int engine_open_pool(struct engine *e, const struct config_pool *conf,
 		     struct strbuf *errors)
 {
@@ -446,8 +467,10 @@ int engine_open_pool(struct engine *e, const struct config_pool *conf,
 
 	if (!p)
 		return -ENOMEM;
-	r = pool_open(conf->name, conf->path, store_id(e->store), &p->pool, error,
-		      sizeof(error));
+	r = check_pool_is_there(e, conf, error, sizeof(error));
+	if (r >= 0)
+		r = pool_open(conf->name, conf->path, store_id(e->store), &p->pool, error,
+			      sizeof(error));
 	if (r < 0) {
 		strbuf_addf(errors, "%s\n", error);
 		free(p);

@@ -205,6 +205,16 @@ static int lock_owner_file(struct opening *o)
 	return 0;
 }
 
+bool pool_exists(const char *path)
+{
+	CLEANUP_CLOSE int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	/* What cannot be looked at is for pool_open() to explain. */
+	return fd < 0 ? errno != ENOENT :
+			!faccessat(fd, owner_file, F_OK, AT_SYMLINK_NOFOLLOW) ||
+				errno != ENOENT;
+}
+
 static int open_steps(struct opening *o)
 {
 	char what[NAME_MAX_LEN + 8];

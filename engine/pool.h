@@ -41,6 +41,9 @@ struct pool;
 int pool_open(const char *name, const char *path, const char *state_id,
 	      struct pool **ret_pool, char *error, size_t error_size);
 void pool_close(struct pool *pool); /* takes NULL */
+/* Whether a pool was ever opened at that path: without one pool_open() begins a new one,
+ * also where its file system is not mounted. */
+bool pool_exists(const char *path);
 
 /* The same check for a path that is no pool: state_dir, a `file:` element.  0,
  * or -EINVAL with a sentence; a path that does not exist is judged by its

@@ -221,6 +221,8 @@ int store_job_delete(struct store *s, uint64_t id);
 /* Ids for pools, so that their inode numbers last: the id of that name, made
  * now if it is new (outside of a transaction: in one of its own). */
 int64_t store_pool_id(struct store *s, const char *name);
+/* The images and points in time that lie in the pool of that name, or -errno. */
+int64_t store_pool_count(struct store *s, const char *name);
 
 /* Reads, in order of id (pairs: relationship, n; members: position).  Strings
  * of a row live until the function returns.  A callback that returns non-zero

@@ -44,7 +44,7 @@ struct store {
 	/* Prepared when first used. */
 	sqlite3_stmt *rows[STORE_N_TABLES][STORE_N_STATEMENTS];
 	sqlite3_stmt *members_delete, *members_insert;
-	sqlite3_stmt *pool_select, *pool_insert;
+	sqlite3_stmt *pool_select, *pool_insert, *pool_count;
 };
 
 /* The -errno of what SQLite has just returned (rc: an extended code; not OK, ROW

@@ -528,23 +528,31 @@ int store_members_set(struct store *s, uint64_t group_id, const uint64_t *elemen
 	return r;
 }
 
+/* The number that a SELECT has of a name; 0: no row. */
+static int64_t select_number(struct store *s, sqlite3_stmt **stmt, const char *sql,
+			     const char *name)
+{
+	int64_t n = 0;
+	int rc, r;
+
+	r = store_prepare(s, stmt, sql);
+	if (r < 0)
+		return r;
+	bind_text(*stmt, 1, name);
+	rc = sqlite3_step(*stmt);
+	if (rc == SQLITE_ROW)
+		n = sqlite3_column_int64(*stmt, 0);
+	else if (rc != SQLITE_DONE)
+		n = store_fail(s, rc);
+	sqlite3_reset(*stmt);
+	return n;
+}
+
 /* The id of a pool, 0 if it has none yet. */
 static int64_t find_pool(struct store *s, const char *name)
 {
-	int64_t id = 0;
-	int rc, r;
-
-	r = store_prepare(s, &s->pool_select, "SELECT id FROM pool WHERE name = ?1");
-	if (r < 0)
-		return r;
-	bind_text(s->pool_select, 1, name);
-	rc = sqlite3_step(s->pool_select);
-	if (rc == SQLITE_ROW)
-		id = sqlite3_column_int64(s->pool_select, 0);
-	else if (rc != SQLITE_DONE)
-		id = store_fail(s, rc);
-	sqlite3_reset(s->pool_select);
-	return id;
+	return select_number(s, &s->pool_select, "SELECT id FROM pool WHERE name = ?1",
+			     name);
 }
 
 static int insert_pool(struct store *s, const char *name)
@@ -574,6 +582,14 @@ int64_t store_pool_id(struct store *s, const char *name)
 	if (own)
 		r = store_commit(s);
 	return r < 0 ? r : find_pool(s, name);
+}
+
+int64_t store_pool_count(struct store *s, const char *name)
+{
+	return select_number(s, &s->pool_count,
+			     "SELECT (SELECT count(*) FROM element WHERE pool = ?1) + "
+			     "(SELECT count(*) FROM point WHERE pool = ?1)",
+			     name);
 }
 
 /* Reading. */
@@ -673,4 +689,5 @@ void store_finalize_rows(struct store *s)
 	sqlite3_finalize(s->members_insert);
 	sqlite3_finalize(s->pool_select);
 	sqlite3_finalize(s->pool_insert);
+	sqlite3_finalize(s->pool_count);
 }

@@ -320,6 +320,37 @@ grep -qE "$CONF:[0-9]+: " "$T/lunfs.log"
 cp "$T/good.conf" "$CONF"
 stop_lunfs
 
+# ---- a pool that is not mounted ----
+
+note "a pool that has lost its file system: no start, and nothing of it is given up"
+start_lunfs
+mkdir "$MNT/groups/kept"
+echo "SourceElement=db0 SyncType=Snapshot" > "$MNT/groups/kept/spec"
+dd if="$MNT/groups/kept/images/db0" of="$T/kept" bs=1M status=none
+echo overwritten | dd of="$DATA" conv=notrunc,fsync status=none
+stop_lunfs
+mv "$POOL" "$T/unmounted"
+mkdir "$POOL"
+must_fail timeout 30 "$LUNFS" -c "$CONF" "$MNT"
+assert_match "pool pool0: $POOL has no lunfs.pool.*2 images and points .*mount" "$OUTPUT"
+assert_eq "" "$(ls -A "$POOL")" "what was made where nothing is mounted"
+rmdir "$POOL"
+must_fail timeout 30 "$LUNFS" -c "$CONF" "$MNT"
+mv "$T/unmounted" "$POOL"
+start_lunfs
+assert_eq Synchronized "$(cat "$MNT/groups/kept/CopyState")"
+cmp "$T/kept" "$MNT/groups/kept/images/db0"
+stop_lunfs
+# What is lost for good can be given up.
+rm -rf "$POOL"
+mkdir "$POOL"
+: > "$POOL/lunfs.pool"
+start_lunfs
+assert_eq Broken "$(cat "$MNT/groups/kept/CopyState")"
+echo ReturnToResourcePool > "$MNT/groups/kept/control"
+rmdir "$MNT/groups/kept"
+stop_lunfs
+
 # ---- one that does not answer ----
 
 note "a daemon that does not answer holds up neither a start nor --stop"
