@@ -198,6 +198,11 @@ unsigned setting_default(const char *name, unsigned sync_type)
 	return (unsigned)default_of(setting_find(name), sync_type);
 }
 
+/* What else a section of the configuration has. */
+static const char *const own_keys[] = { "shared_method", "quiesce_command",
+					"thaw_command", "max_bytes_per_second",
+					"digest" };
+
 void setting_explain_unknown(const char *name, const char *const *names, size_t n_names,
 			     char *error, size_t error_size)
 {
@@ -206,6 +211,15 @@ void setting_explain_unknown(const char *name, const char *const *names, size_t 
 			snprintf(error, error_size,
 				 "the inherited property %s cannot be set; leave it out",
 				 name);
+			return;
+		}
+	for (size_t i = 0; i < sizeof(own_keys) / sizeof(own_keys[0]); i++)
+		if (!strcmp(own_keys[i], name)) {
+			snprintf(error, error_size,
+				 "unknown property %s: it is a key of a [setting] in "
+				 "lunfs.conf; put it there, and name that one: "
+				 "ReplicationSettingData=NAME",
+				 name_quote(name).s);
 			return;
 		}
 	snprintf(error, error_size, "unknown property %s; %s", name_quote(name).s,

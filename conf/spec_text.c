@@ -16,9 +16,9 @@
  * of a dd) is never taken for a call.
  */
 #define WHOLE                                                                             \
-	"one write is one call: send one line of two or more Parameter=value, or an "     \
-	"INI text whose last line is [Run], by one echo, a here-document, cp, cat FILE, " \
-	"tee or dd bs=64k, not in pieces"
+	"one write is one call: send one line of two or more Parameter=value by one "     \
+	"echo, or an INI text whose last line is [Run] by a here-document, cp, cat FILE, " \
+	"tee or dd bs=64k; echo and printf of bash send several lines one by one"
 
 #define RUN "[Run]"
 

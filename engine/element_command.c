@@ -76,6 +76,33 @@ void element_describe_handles(const struct element *el, char *buf, size_t size)
 		 ended ? ", which has ended (a loop device? see losetup -l)" : "");
 }
 
+struct membership {
+	const struct element *el;
+	const char *group;
+};
+
+static void find_group_of(void *thing, void *opaque)
+{
+	const struct group *g = thing;
+	struct membership *m = opaque;
+
+	for (size_t i = 0; i < g->n_members; i++)
+		if (g->members[i] == m->el)
+			m->group = g->obj.name;
+}
+
+static int refuse_member(struct engine *e, const struct element *el, struct outcome *o)
+{
+	struct membership m = { el, "" };
+
+	index_each(&e->by_id[ENGINE_GROUP], find_group_of, &m);
+	return outcome_fail(
+		o, CIM_RETURN_IN_USE, 0,
+		"element \"%s\" is a member of group \"%s\"; take it out first "
+		"(echo -%s > groups/%s/members)",
+		el->obj.name, m.group, el->obj.name, m.group);
+}
+
 static int check_removable(struct engine *e, struct element *el, struct outcome *o)
 {
 	char handles[192];
@@ -86,11 +113,12 @@ static int check_removable(struct engine *e, struct element *el, struct outcome 
 				    "element \"%s\" is defined by the configuration; "
 				    "take it out of %s",
 				    el->obj.name, e->config->path);
-	if (el->n_members || element_in_relationship(el))
+	if (element_in_relationship(el))
 		return outcome_fail(o, CIM_RETURN_IN_USE, 0,
-				    "element \"%s\" is %s", el->obj.name,
-				    el->n_members ? "a member of a group; take it out first" :
-						    "in a relationship; end that first");
+				    "element \"%s\" is in a relationship; end that first",
+				    el->obj.name);
+	if (el->n_members)
+		return refuse_member(e, el, o);
 	if (el->n_handles) {
 		element_describe_handles(el, handles, sizeof(handles));
 		return outcome_fail(o, CIM_RETURN_IN_USE, 0, "%s; close it first",
@@ -123,9 +151,9 @@ static void drop_handles(struct element *el)
 {
 	struct engine_handle *h;
 
-	TAILQ_FOREACH (h, &el->handles, link)
+	TAILQ_FOREACH(h, &el->handles, link)
 		h->element = NULL;
-	TAILQ_FOREACH (h, &el->own_handles, link)
+	TAILQ_FOREACH(h, &el->own_handles, link)
 		h->element = NULL;
 	el->engine->n_handles -= el->n_handles;
 	el->n_handles = 0;
@@ -286,16 +314,18 @@ static void write_access(struct engine *e, struct element *el, struct engine_com
 		return;
 	if (el->origin == STORE_ORIGIN_REPLICA || el->configured) {
 		outcome_fail(&cmd->outcome, CIM_RETURN_NOT_SUPPORTED, EPERM,
-			     el->configured ? "access of \"%s\" is set by the "
-					      "configuration; change it there" :
-					      "\"%s\" is an image, and exclusive by nature",
+			     el->configured ?
+				     "access of \"%s\" is set by the "
+				     "configuration; change it there" :
+				     "\"%s\" is an image, and exclusive by nature",
 			     el->obj.name);
 		return;
 	}
 	if (element_in_relationship(el)) {
-		outcome_fail(&cmd->outcome, CIM_RETURN_IN_USE, 0,
-			     "access: element \"%s\" is in a relationship; end that first",
-			     el->obj.name);
+		outcome_fail(
+			&cmd->outcome, CIM_RETURN_IN_USE, 0,
+			"access: element \"%s\" is in a relationship; end that first",
+			el->obj.name);
 		return;
 	}
 	engine_lock(e);

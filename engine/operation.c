@@ -439,8 +439,12 @@ static enum transition_refusal check(const struct relationship *rel, unsigned nu
 
 void operation_allowed(const struct relationship *rel, struct strbuf *b)
 {
+	struct outcome o;
+
 	for (size_t i = 0; i < N_OPERATIONS; i++)
-		if (check(rel, operations[i].number) == TRANSITION_ALLOWED)
+		if (check(rel, operations[i].number) == TRANSITION_ALLOWED &&
+		    (operations[i].number != CIM_OP_RESTORE_FROM_REPLICA ||
+		     !cannot_restore(rel, &o)))
 			strbuf_addf(b, "%s\n",
 				    cim_name(&cim_operation, operations[i].number));
 }

@@ -67,6 +67,10 @@ static void fail(struct operation_call *call, int error)
 			 "the fence over the members did not close within fence_timeout "
 			 "(%u ms): writes under way did not end; try again",
 			 e->config->daemon.fence_timeout_ms);
+	else if (call->instant.what && !strcmp(call->instant.what, "files"))
+		snprintf(text, sizeof(text),
+			 "pool %s: the files of the images cannot be made or opened: %s",
+			 call->instant.pool_name, strerror(-error));
 	else
 		snprintf(text, sizeof(text), "%s: %s",
 			 call->instant.what ? call->instant.what : "instant",

@@ -19,7 +19,7 @@
 
 struct reload {
 	struct message m;
-	struct config *config;     /* the new one */
+	struct config *config;	     /* the new one */
 	const struct config *before; /* what it replaces */
 	struct strbuf *report;
 	sem_t done;
@@ -182,16 +182,27 @@ static void take_element(struct engine *e, struct reload *rl,
 
 struct gone {
 	const struct config *config;
+	uint64_t after; /* the id */
 	struct element *found;
 };
 
+static bool is_idle(struct element *el)
+{
+	const char *why;
+
+	return !el->n_members && !is_busy(el, &why);
+}
+
+/* The next one that goes: also what was in use when it left the configuration. */
 static void find_gone(void *thing, void *opaque)
 {
 	struct element *el = thing;
 	struct gone *g = opaque;
 
-	if (el->origin == STORE_ORIGIN_CONFIG && el->configured &&
-	    !config_find_element(g->config, el->obj.name))
+	if (el->origin == STORE_ORIGIN_CONFIG && el->obj.id > g->after &&
+	    (!g->found || el->obj.id < g->found->obj.id) &&
+	    !config_find_element(g->config, el->obj.name) &&
+	    (el->configured || is_idle(el)))
 		g->found = el;
 }
 
@@ -199,21 +210,20 @@ static void find_gone(void *thing, void *opaque)
  * stands still with an error. */
 static void retire_element(struct engine *e, struct reload *rl, struct element *el)
 {
-	const char *why;
-
 	engine_lock(e);
 	el->configured = false;
 	engine_unlock(e);
-	if (!el->n_members && !is_busy(el, &why) && element_delete(e, el, false) >= 0) {
+	if (is_idle(el) && element_delete(e, el, false) >= 0) {
 		strbuf_addf(rl->report, "[element] one that is no longer configured was "
 					"removed\n");
 		return;
 	}
 	element_set_error(el, "no longer configured: put it back into the "
 			      "configuration, or take it out of its groups and "
-			      "relationships");
-	strbuf_addf(rl->report, "[element %s] is no longer configured but in use: it "
-				"stays, in Error\n",
+			      "relationships, and remove it (rmdir, or the next SIGHUP)");
+	strbuf_addf(rl->report,
+		    "[element %s] is no longer configured but in use: it "
+		    "stays, in Error\n",
 		    el->obj.name);
 	element_close(el, !element_in_relationship(el));
 }
@@ -309,8 +319,7 @@ static void take_pools(struct engine *e, struct reload *rl)
 {
 	for (size_t i = 0; i < rl->config->n_pools; i++) {
 		const struct config_pool *conf = &rl->config->pools[i];
-		const struct pool_object *p =
-			object_by_name(e, ENGINE_POOL, conf->name);
+		const struct pool_object *p = object_by_name(e, ENGINE_POOL, conf->name);
 
 		if (!p) {
 			if (engine_open_pool(e, conf, rl->report) >= 0)
@@ -326,7 +335,7 @@ static void take_pools(struct engine *e, struct reload *rl)
 static void run(struct engine *e, struct message *m)
 {
 	struct reload *rl = (struct reload *)m;
-	struct gone gone = { rl->config, NULL };
+	struct gone gone = { .config = rl->config };
 
 	/* From here on devices are opened with the new access points. */
 	rl->before = e->sections;
@@ -340,6 +349,7 @@ static void run(struct engine *e, struct message *m)
 		index_each(&e->by_id[ENGINE_ELEMENT], find_gone, &gone);
 		if (!gone.found)
 			break;
+		gone.after = gone.found->obj.id;
 		retire_element(e, rl, gone.found);
 	}
 	index_each(&e->by_id[ENGINE_ELEMENT], take_access_point, rl);

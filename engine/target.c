@@ -154,8 +154,9 @@ int target_find(struct replica_call *call)
 		return invalid(
 			call, 0,
 			"this group has members; write TargetGroup=%s to overwrite "
-			"them, or empty the list, or use another group",
-			g->obj.name);
+			"them, or empty the list (echo > groups/%s/members), or use "
+			"another group",
+			g->obj.name, g->obj.name);
 	if (!*call->spec.target_group)
 		return check_supplier(call);
 	g = object_by_name(call->engine, ENGINE_GROUP, call->spec.target_group);

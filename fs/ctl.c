@@ -382,8 +382,10 @@ static int check_write(struct ctl_file *f, size_t size, struct outcome *outcome,
 	if (f->spec_state == SPEC_ACCEPTED)
 		return outcome_fail(
 			outcome, CIM_RETURN_INVALID_PARAMETER, EINVAL,
-			"a second write after the accepted call: one write is "
-			"one call; open spec again for another");
+			"a second write after the accepted call, which stands: one "
+			"write is one call, and echo and printf of bash send several "
+			"lines one by one; open spec again for another, or end this "
+			"one by control");
 	*ret_append = f->flags & O_APPEND || f->was_written;
 	*ret_again = f->spec_state == SPEC_INTERRUPTED;
 	return 0;

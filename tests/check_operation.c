@@ -401,6 +401,26 @@ START_TEST(what_ends_a_relationship_records_that_a_resync_has_failed)
 }
 END_TEST
 
+START_TEST(an_image_whose_file_is_gone_is_named_by_its_pool)
+{
+	char file[64];
+	uint64_t g;
+
+	whole_setup();
+	g = whole_replica(
+		"g", "SourceElement=a SyncType=Clone WaitForCopyState=Synchronized", 0);
+	snprintf(file, sizeof(file), "pool/e%llu.raw",
+		 (unsigned long long)whole_element("g_1"));
+	ck_assert_int_eq(unlink(whole_path("%s", file)), 0);
+	whole_control(g, "ResyncReplica", CIM_RETURN_JOB_STARTED);
+	whole_until(whole_job(g).state == CIM_JOB_EXCEPTION);
+	ck_assert_ptr_nonnull(strstr(whole_job(g).error_description,
+				     "pool p: the files of the images cannot be made or "
+				     "opened: No such file"));
+	whole_teardown();
+}
+END_TEST
+
 START_TEST(so_does_a_restore_that_fails)
 {
 	fails_and_says_so("RestoreFromReplica", "nothing was restored");
@@ -529,6 +549,25 @@ static bool lists(uint64_t g, const char *operation)
 	return strstr(whole_list(ENGINE_GROUP, g, GROUP_CONTROL), operation);
 }
 
+START_TEST(a_restore_that_is_not_to_be_had_is_not_listed)
+{
+	uint64_t g;
+
+	whole_setup();
+	g = whole_replica("g", "SourceElement=a SyncType=Clone WaitForCopyState=4", 0);
+	ck_assert(lists(g, "Restore from Replica"));
+	whole_control(g, "ReturnToResourcePool", 0);
+	g = whole_replica("h",
+			  "SourceElement=a SyncType=Clone WaitForCopyState=4 "
+			  "TargetElementCount=2",
+			  0);
+	ck_assert(lists(g, "Resync Replica"));
+	ck_assert(!lists(g, "Restore from Replica"));
+	whole_control(g, "RestoreFromReplica", CIM_RETURN_NOT_SUPPORTED);
+	whole_teardown();
+}
+END_TEST
+
 /* Over writes, a Verify, a restart and a restore, until it is copied anew. */
 START_TEST(a_fractured_clone_stays_so_when_it_is_written)
 {
@@ -644,10 +683,12 @@ int main(void)
 		a_resync_that_fails_is_no_copy_that_was_completed,
 		a_detach_after_a_resync_that_fails_has_its_own_job,
 		what_ends_a_relationship_records_that_a_resync_has_failed,
+		an_image_whose_file_is_gone_is_named_by_its_pool,
 		so_does_a_restore_that_fails,
 		a_detached_snapshot_fills_itself_over_a_restart,
 		an_image_is_a_source_again_after_a_restart,
 		what_is_in_use_is_not_removed,
+		a_restore_that_is_not_to_be_had_is_not_listed,
 		a_fractured_clone_stays_so_when_it_is_written,
 		a_verify_goes_on_over_a_fracture,
 		a_fracture_that_the_store_does_not_take_is_none,

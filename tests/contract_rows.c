@@ -296,6 +296,8 @@ static const struct contract_row texts[] = {
 	BAD("SyncType=Clone SourceGroup=prod\x01\n", "control character (0x01)"),
 	BAD("SyncType=Clone\n SourceGroup=prod\n[Run]\n", "begins with a blank"),
 	BAD(INI "[Goal]\n[Run]\n", "unknown section \"Goal\""),
+	BAD(INI "[ReplicationSettingData]\nmax_bytes_per_second=1\n[Run]\n",
+	    "it is a key of a [setting] in lunfs.conf"),
 	BAD(INI "[ReplicationSettingData]\n[ReplicationSettingData]\n[Run]\n",
 	    "[ReplicationSettingData] is given twice"),
 	BAD("SourceGruop=prod SyncType=Clone", "did you mean \"SourceGroup\"?"),

@@ -304,9 +304,12 @@ cp "$T/with-db1.conf" "$CONF"
 kill -HUP "$lunfs_pid"
 wait_until 10 file_has "$MNT/elements/db1/OperationalStatus" OK
 timeout 20 cmp "$MNT/elements/db1/data" "$T/lun1b"
+cp "$T/good.conf" "$CONF"
+kill -HUP "$lunfs_pid"
+wait_until 10 file_has "$MNT/elements/db1/OperationalStatus" Error
 echo ReturnToResourcePool > "$MNT/groups/c/control"
 rmdir "$MNT/groups/c" "$MNT/groups/r"
-cp "$T/good.conf" "$CONF"
+# Idle now, it goes with the next one.
 kill -HUP "$lunfs_pid"
 wait_until 10 gone "$MNT/elements/db1"
 echo "io_timeout = 40" > "$T/daemon.conf"
