@@ -409,6 +409,22 @@ void element_empty_image(struct element *el)
 	engine_event(e, ENGINE_EVENT_CONTENT, ENGINE_ELEMENT, el->obj.id, 0);
 }
 
+/* A complete image is opened with the first handle. */
+static int check_complete(struct element *el)
+{
+	char file[64], error[320];
+
+	if (!pool_has_lost_image(el->pool->pool, el->obj.id))
+		return 0;
+	pool_image_file(el->obj.id, file, sizeof(file));
+	snprintf(error, sizeof(error),
+		 "pool %s: the file of the image, %s, is gone; put it back and start "
+		 "LunFS anew, or give the image up",
+		 el->pool->obj.name, file);
+	element_set_error(el, error);
+	return -ENOENT;
+}
+
 static int open_image(struct element *el)
 {
 	struct image_params params;
@@ -421,7 +437,7 @@ static int open_image(struct element *el)
 		return -ENOENT;
 	}
 	if (el->complete)
-		return 0; /* opened with the first handle */
+		return check_complete(el);
 	if (is_empty(el))
 		return 0; /* opened with its next instant */
 	element_image_params(el, &params);

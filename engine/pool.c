@@ -305,6 +305,15 @@ void pool_digest_file(uint64_t id, uint64_t generation, char *buf, size_t size)
 	snprintf(buf, size, "e%" PRIu64 ".%" PRIu64 ".digest", id, generation);
 }
 
+bool pool_has_lost_image(struct pool *pool, uint64_t id)
+{
+	char file[64];
+
+	pool_image_file(id, file, sizeof(file));
+	return faccessat(pool->dirfd, file, F_OK, AT_SYMLINK_NOFOLLOW) < 0 &&
+	       errno == ENOENT;
+}
+
 static void point_file(uint64_t id, char *buf, size_t size)
 {
 	snprintf(buf, size, "p%" PRIu64 ".raw", id);

@@ -72,6 +72,8 @@ int pool_sync(struct pool *pool);
 /* Opens the raw file, also a published one for writing: flags as of open(2)
  * (O_RDWR, O_DIRECT, …).  A file descriptor, or -errno. */
 int pool_open_image(struct pool *pool, uint64_t id, int flags);
+/* Whether it is not there; what cannot be found out is not that. */
+bool pool_has_lost_image(struct pool *pool, uint64_t id);
 
 /* "e12.raw", "e12.map", "e12.3.map": relative to the pool's directory. */
 void pool_image_file(uint64_t id, char *buf, size_t size);

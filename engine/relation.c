@@ -334,6 +334,12 @@ void pair_attach(struct pair *p)
 	struct point *point;
 
 	pair_open_target(p, reason, sizeof(reason));
+	if (p->target->complete && p->target->pool &&
+	    p->target->origin == STORE_ORIGIN_REPLICA &&
+	    pool_has_lost_image(p->target->pool->pool, p->target->obj.id)) {
+		relation_break(e, p, -ENOENT, p->target->error);
+		return;
+	}
 	if (p->target->complete)
 		pair_with_image(p, pair_watch_complete);
 	if (!pair_reads_point(p))

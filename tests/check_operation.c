@@ -417,6 +417,13 @@ START_TEST(an_image_whose_file_is_gone_is_named_by_its_pool)
 	ck_assert_ptr_nonnull(strstr(whole_job(g).error_description,
 				     "pool p: the files of the images cannot be made or "
 				     "opened: No such file"));
+	/* The next start finds it. */
+	whole_stop();
+	ck_assert_int_eq(whole_start(), 0);
+	ck_assert_uint_eq(whole_state(g), CIM_COPY_BROKEN);
+	ck_assert_ptr_nonnull(strstr(whole_pair(g, 1).error, ".raw, is gone"));
+	whole_control(g, "ReturnToResourcePool", 0);
+	whole_until(whole_files("e") == 0 && whole_files("p") == 0);
 	whole_teardown();
 }
 END_TEST
