@@ -15,6 +15,7 @@
 #include "tests/unit.h"
 
 #include <errno.h>
+#include <sys/stat.h>
 
 #include "conf/cim.h"
 #include "tests/whole.h"
@@ -286,13 +287,18 @@ START_TEST(the_restore_of_a_clone_goes_on_after_restarts)
 END_TEST
 
 /* Half a restore is shown to nobody. */
-START_TEST(a_start_without_the_pool_shows_nothing_and_the_next_one_goes_on)
+START_TEST(a_start_without_its_files_shows_nothing_and_the_next_one_goes_on)
 {
 	uint64_t other, g = restore_halfway(&other);
 	struct element_info info;
 
 	whole_stop();
 	move("pool", "elsewhere");
+	/* As where its file system is not mounted. */
+	ck_assert_int_eq(whole_start(), -ENOENT);
+	/* A pool, but of nothing. */
+	ck_assert_int_eq(mkdir(whole_path("pool"), 0700), 0);
+	ck_assert_int_eq(mknod(whole_path("pool/lunfs.pool"), S_IFREG | 0600, 0), 0);
 	ck_assert_int_eq(whole_start(), 0);
 	engine_element_info(engine, whole_element("f"), &info);
 	ck_assert_uint_eq(info.operational_status, CIM_STATUS_ERROR);
@@ -448,7 +454,7 @@ int main(void)
 		a_restart_goes_on,
 		a_clone_is_restored,
 		the_restore_of_a_clone_goes_on_after_restarts,
-		a_start_without_the_pool_shows_nothing_and_the_next_one_goes_on,
+		a_start_without_its_files_shows_nothing_and_the_next_one_goes_on,
 		an_open_source_is_in_use,
 		a_source_that_is_opened_meanwhile_is_in_use,
 		a_snapshot_taken_at_the_same_time_is_of_before_or_after,

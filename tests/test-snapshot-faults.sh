@@ -148,6 +148,7 @@ is_broken user "pool tiny is full"
 must_fail dd if=groups/user/images/user_1 of=/dev/null bs=64K iflag=skip_bytes,direct skip=$((18 << 20)) count=1
 assert_match 'Input/output error' "$OUTPUT"
 drop user
+wait_until 10 space_is_back
 
 note "a clone that runs out of space while its source is written"
 replicate full "SourceElement=db0 SyncType=Clone TargetPool=tiny"

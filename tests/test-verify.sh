@@ -291,7 +291,7 @@ mkdir groups/u
 echo "SyncType=Clone SourceElement=db0" > groups/u/spec
 must_refuse groups/u/control Verify "Input/output error"
 assert_match '^4 Failed' "$(cat groups/u/result)"
-assert_match 'it would do from Synchronized, Skewed' "$(cat groups/u/result)"
+assert_match 'it would do from Synchronized, Fractured, Skewed' "$(cat groups/u/result)"
 disarm lun1 slow
 cd /
 stop_lunfs
