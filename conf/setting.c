@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "conf/config.h"
 #include "conf/name.h"
 #include "conf/value.h"
 
@@ -198,10 +199,15 @@ unsigned setting_default(const char *name, unsigned sync_type)
 	return (unsigned)default_of(setting_find(name), sync_type);
 }
 
-/* What else a section of the configuration has. */
-static const char *const own_keys[] = { "shared_method", "quiesce_command",
-					"thaw_command", "max_bytes_per_second",
-					"digest" };
+/* What else a [setting] of the configuration has. */
+static bool is_own_key(const char *name)
+{
+	for (size_t i = 0; i < config_n_keys; i++)
+		if (!strcmp(config_keys[i].section, "setting") &&
+		    !strcmp(config_keys[i].key, name))
+			return true;
+	return false;
+}
 
 void setting_explain_unknown(const char *name, const char *const *names, size_t n_names,
 			     char *error, size_t error_size)
@@ -213,15 +219,13 @@ void setting_explain_unknown(const char *name, const char *const *names, size_t 
 				 name);
 			return;
 		}
-	for (size_t i = 0; i < sizeof(own_keys) / sizeof(own_keys[0]); i++)
-		if (!strcmp(own_keys[i], name)) {
-			snprintf(error, error_size,
-				 "unknown property %s: it is a key of a [setting] in "
-				 "lunfs.conf; put it there, and name that one: "
-				 "ReplicationSettingData=NAME",
-				 name_quote(name).s);
-			return;
-		}
+	if (is_own_key(name)) {
+		snprintf(error, error_size,
+			 "unknown property %s: it is a key of a [setting] in lunfs.conf; "
+			 "put it there, and name that one: ReplicationSettingData=NAME",
+			 name_quote(name).s);
+		return;
+	}
 	snprintf(error, error_size, "unknown property %s; %s", name_quote(name).s,
 		 name_hint(name, names, n_names).s);
 }

@@ -409,12 +409,12 @@ void element_empty_image(struct element *el)
 	engine_event(e, ENGINE_EVENT_CONTENT, ENGINE_ELEMENT, el->obj.id, 0);
 }
 
-/* A complete image is opened with the first handle. */
-static int check_complete(struct element *el)
+int element_check_file(struct element *el)
 {
 	char file[64], error[320];
 
-	if (!pool_has_lost_image(el->pool->pool, el->obj.id))
+	if (!el->complete || el->origin != STORE_ORIGIN_REPLICA || !el->pool ||
+	    !pool_has_lost_image(el->pool->pool, el->obj.id))
 		return 0;
 	pool_image_file(el->obj.id, file, sizeof(file));
 	snprintf(error, sizeof(error),
@@ -437,7 +437,7 @@ static int open_image(struct element *el)
 		return -ENOENT;
 	}
 	if (el->complete)
-		return check_complete(el);
+		return element_check_file(el); /* opened with the first handle */
 	if (is_empty(el))
 		return 0; /* opened with its next instant */
 	element_image_params(el, &params);

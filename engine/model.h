@@ -395,6 +395,8 @@ void element_switch_handles(struct element *el);
 /* A handle of the engine's own, to read; as engine_data_open().  Blocks. */
 int element_open_data(struct engine *e, uint64_t element,
 		      struct engine_handle **ret_handle);
+/* -ENOENT, with its error: the file of an image that is complete has gone. */
+int element_check_file(struct element *el);
 /* Whether a complete image is open by a handle; the lock is held. */
 bool element_needs_image(const struct element *el);
 void element_set_error(struct element *el, const char *text);

@@ -334,9 +334,7 @@ void pair_attach(struct pair *p)
 	struct point *point;
 
 	pair_open_target(p, reason, sizeof(reason));
-	if (p->target->complete && p->target->pool &&
-	    p->target->origin == STORE_ORIGIN_REPLICA &&
-	    pool_has_lost_image(p->target->pool->pool, p->target->obj.id)) {
+	if (element_check_file(p->target) < 0) {
 		relation_break(e, p, -ENOENT, p->target->error);
 		return;
 	}

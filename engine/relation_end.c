@@ -162,8 +162,7 @@ int relation_end(struct engine *e, struct relationship *rel, bool delete_images,
 	struct group *g = rel->group, *source_group = rel->source_group;
 	struct group *target_group = rel->target_group;
 	struct element **images = calloc(rel->n_pairs + 1, sizeof(*images));
-	bool ends_job =
-		(job_state || rel->job_end.state) && rel->job && !job_is_over(rel->job);
+	bool ends_job = job_state && rel->job && !job_is_over(rel->job);
 	struct store_job job;
 	struct leaving goes;
 	size_t n = rel->n_pairs;

@@ -184,7 +184,6 @@ END_TEST
 static void make_in(uint64_t g, unsigned sync_type, unsigned state)
 {
 	char text[128];
-
 	bool later = state == CIM_COPY_SKEWED || state == CIM_COPY_FRACTURED;
 
 	snprintf(text, sizeof(text), "SourceElement=a SyncType=%u WaitForCopyState=%u",

@@ -405,9 +405,9 @@ proxy_count()
 	awk -v name="$2" '$1 == name { print $2 }' "$T/proxy-$1/stats"
 }
 
-# ---- LunFS ----
+# ---- README ----
 
-# readme_commands SECTION LEAST: the indented lines of a section of README.
+# readme_commands SECTION LEAST: the indented lines of a section of README, in $T/commands.
 readme_commands()
 {
 	awk -v section="$1" '
@@ -415,7 +415,6 @@ readme_commands()
 		{ last = $0 }
 		on && /^    / { print substr($0, 5) }' "$top_srcdir/README" > "$T/commands"
 	[ "$(wc -l < "$T/commands")" -ge "$2" ] || fail "README, \"$1\" has too few commands"
-	cat "$T/commands"
 }
 
 # readme_has_said COMMANDS OUTPUT LEAST: what stands behind the # of a command that prints
@@ -428,6 +427,8 @@ readme_has_said()
 		END { if (i < n) { print "README: not printed: " said[i]; exit 1 } }' \
 		"$T/said" "$2" || fail "$(cat "$2")"
 }
+
+# ---- LunFS ----
 
 # write_conf: a [daemon] and a [pool pool0] section, then what stands on stdin.
 # $daemon_conf holds further lines of [daemon].

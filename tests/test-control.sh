@@ -276,6 +276,7 @@ cmp "$(lun_file 1 2)" elements/sync_1/backing
 is_null elements/sync_1/relationships
 must_fail rmdir elements/sync_1
 assert_match "$ebusy" "$OUTPUT"
+assert_match 'member of group "(from|sync)".*\(echo -sync_1 > groups/(from|sync)/members\)' "$(sentence elements/sync_1/result)"
 note "Detach from Synchronized: at once, and the image stays"
 
 echo "SourceElement=sync_1 SyncType=Clone WaitForCopyState=Synchronized" > groups/second/spec

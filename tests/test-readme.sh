@@ -49,8 +49,8 @@ mkdir "$MNT/groups/prod"
 echo "db0 log0" > "$MNT/groups/prod/members"
 
 # The section's indented lines; what needs a guest or another target is not run here.
-readme_commands "Data: the in-band path" 41 > "$T/all"
-grep -vE '^(qemu-system|tgtadm)' "$T/all" |
+readme_commands "Data: the in-band path" 41
+grep -vE '^(qemu-system|tgtadm)' "$T/commands" |
 	sed "s,/mnt/lunfs,$MNT,g; s,/mnt/,$T/,g" > "$T/script"
 
 timeout 60 bash -eux "$T/script" < /dev/null > "$T/out" 2> "$T/trace" ||

@@ -39,7 +39,7 @@ fill_random "$T/first" 4M 1
 dd if="$T/first" of="$MNT/elements/db0/data" bs=1M conv=notrunc,fsync status=none
 dd if="$T/first" of="$MNT/elements/log0/data" bs=1M count=2 conv=notrunc,fsync status=none
 
-readme_commands Recipes 26 > "$T/all"
+readme_commands Recipes 26
 
 # Before each new instant, and before what goes back, the LUNs change.
 cat > "$T/functions" <<-'END'
@@ -64,15 +64,15 @@ sed -e '/^echo ResyncReplica/i change' \
 	-e '/^cat groups.move.wait/a same elements/db1/data elements/log1/data' \
 	-e '/^echo RestoreFromReplica/i change\ndiffers groups/before/images/db0' \
 	-e '/^grep .*groups.before.job/a same groups/before/images/db0 groups/before/images/log0' \
-	"$T/all" | sed "s,/backup/,$T/backup/," > "$T/steps"
+	"$T/commands" | sed "s,/backup/,$T/backup/," > "$T/steps"
 assert_eq 9 "$(grep -cE '^(change|same|differs)' "$T/steps")" "steps between the commands"
 cat "$T/functions" "$T/steps" > "$T/script"
 
 (cd "$MNT" && timeout 60 bash -eux "$T/script") < /dev/null > "$T/out" 2> "$T/trace" ||
 	fail "exit code $?: $(cat "$T/out"; tail -n 5 "$T/trace")"
-note "$(wc -l < "$T/all") commands of README do"
+note "$(wc -l < "$T/commands") commands of README do"
 
-readme_has_said "$T/all" "$T/out" 7
+readme_has_said "$T/commands" "$T/out" 7
 cmp "$T/backup/db0.raw" "$MNT/groups/nightly/images/db0"
 assert_eq "nightly prod" "$(ls "$MNT/groups" | xargs)" "groups that are left"
 assert_eq "db0 db1 log0 log1 nightly_1 nightly_2" \
