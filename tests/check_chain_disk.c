@@ -407,11 +407,14 @@ static void change_at_random(struct tally *t, unsigned n)
 	}
 }
 
+/* Other bytes than the time before. */
 static void write_chunk(unsigned chunk)
 {
 	static char buf[4096];
+	static unsigned byte;
 
-	memset(buf, (int)rnd(256), sizeof(buf));
+	byte = (byte + 1 + rnd(255)) % 256;
+	memset(buf, (int)byte, sizeof(buf));
 	ck_assert_int_eq(volume_write(d.volume, chunk * CHUNK + 100, buf, 4096), 4096);
 }
 
